@@ -1,0 +1,60 @@
+"""The settings of a workspace: ``config.toml`` in it, overridden by environment variables.
+
+Each field can be set as ``NBOPS_<FIELD>``. Unknown names are refused, so a typo is not silent.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+
+import msgspec
+
+from nbops.core.errors import InvalidInput, did_you_mean
+
+PREFIX = "NBOPS_"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a workspace can be told.
+
+    Attributes
+    ----------
+    store_url : str
+        Database of records: ``postgresql://…``; empty for ``nbops.db`` in the workspace.
+    artifacts_url : str
+        Where files go: any fsspec URL (``s3://…``, a shared folder); empty for ``blobs/`` in the workspace.
+    dataset_max_bytes : int, bytes
+        Snapshots up to this size keep their data as an artifact; larger ones keep digest and profile only.
+    cell_source_max_bytes : int, bytes
+        Longer cell sources are cut when a cell is recorded.
+    """
+
+    store_url: str = ""
+    artifacts_url: str = ""
+    dataset_max_bytes: int = 64 << 20
+    cell_source_max_bytes: int = 64 << 10
+
+
+def read_settings(text: str, environ: Mapping[str, str]) -> Settings:
+    """Return settings from the text of ``config.toml`` and from ``NBOPS_*`` variables.
+
+    Raises
+    ------
+    InvalidInput
+        The text is no TOML, a name is unknown, or a value has the wrong type.
+    """
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInput(f"config.toml cannot be read: {error}", hint="Mend or remove the file.") from error
+    known = Settings.__struct_fields__
+    for name in values:
+        if name not in known:
+            hint = did_you_mean(name, known) or f"Use one of: {', '.join(known)}"
+            raise InvalidInput(f"config.toml has an unknown setting '{name}'", hint=hint)
+    values.update({name: environ[PREFIX + name.upper()] for name in known if PREFIX + name.upper() in environ})
+    try:
+        return msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"a setting cannot be used: {error}", hint="Mend config.toml or the variable.") from error

@@ -1,0 +1,117 @@
+"""Content-addressed bytes over fsspec: a local folder by default, s3, gs or a shared folder by URL."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import fsspec
+
+from nbops.core.errors import CorruptData, InvalidInput, NotFound
+
+_BLOCK = 1 << 20
+_DIGEST = frozenset("0123456789abcdef")
+
+
+class Artifacts:
+    """Bytes under their sha256: ``ab/abcdef…``. Writing the same bytes twice stores them once.
+
+    Parameters
+    ----------
+    url : str
+        A folder, or any URL that fsspec knows.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._fs, self._root = fsspec.url_to_fs(url)
+        self._local = "file" in (self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,))
+
+    def put(self, data: bytes | Path | BinaryIO) -> tuple[str, int]:
+        """Store bytes and return (sha256 in hex, size in bytes)."""
+        if isinstance(data, Path):
+            with data.open("rb") as stream:
+                return self._put(stream)
+        return self._put(io.BytesIO(data) if isinstance(data, bytes) else data)
+
+    def _put(self, stream: BinaryIO) -> tuple[str, int]:
+        staging = Path(self._root) / "tmp" if self._local else None
+        if staging:
+            staging.mkdir(parents=True, exist_ok=True)
+        hasher, size = hashlib.sha256(), 0
+        handle, name = tempfile.mkstemp(dir=staging, prefix="blob-")
+        try:
+            with os.fdopen(handle, "wb") as out:
+                for block in _blocks(stream):
+                    hasher.update(block)
+                    out.write(block)
+                    size += len(block)
+                out.flush()
+                os.fsync(out.fileno())
+            digest = hasher.hexdigest()
+            if not self.exists(digest):
+                self._move(Path(name), self._path(digest))
+        finally:
+            Path(name).unlink(missing_ok=True)
+        return digest, size
+
+    def _move(self, source: Path, target: str) -> None:
+        if self._local:  # same file system: the rename makes it appear whole or not at all
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            source.replace(target)
+        else:
+            self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
+            self._fs.put_file(os.fspath(source), target)
+
+    def open(self, digest: str) -> BinaryIO:
+        """Return a reader of verified bytes.
+
+        Raises
+        ------
+        NotFound
+            No such bytes.
+        CorruptData
+            The stored bytes are not those of the digest; none of them is given out.
+        """
+        path = self._path(digest)
+        if not self._fs.exists(path):
+            raise NotFound(f"no stored bytes {digest[:12]}…", hint="Restore the artifact store or log the file again.")
+        hasher = hashlib.sha256()
+        with self._fs.open(path, "rb") as stream:
+            for block in _blocks(stream):
+                hasher.update(block)
+        if hasher.hexdigest() != digest:
+            raise CorruptData(
+                f"stored bytes {digest[:12]}… have the digest {hasher.hexdigest()[:12]}…",
+                hint="Restore them from a backup; nothing of them was used.",
+            )
+        return cast(BinaryIO, self._fs.open(path, "rb"))
+
+    def read(self, digest: str) -> bytes:
+        """Return verified bytes."""
+        with self.open(digest) as stream:
+            return stream.read()
+
+    def exists(self, digest: str) -> bool:
+        """Return whether the bytes are there."""
+        return bool(self._fs.exists(self._path(digest)))
+
+    def delete(self, digest: str) -> None:
+        """Remove the bytes; nothing happens if they are absent."""
+        if self.exists(digest):
+            self._fs.rm_file(self._path(digest))
+
+    def _path(self, digest: str) -> str:
+        if len(digest) != 64 or not _DIGEST.issuperset(digest):
+            raise InvalidInput(f"{digest!r} is no sha256 digest", hint="Pass 64 hexadecimal digits.")
+        return f"{self._root}/{digest[:2]}/{digest}"
+
+
+def _blocks(stream: BinaryIO) -> Iterator[bytes]:
+    while block := stream.read(_BLOCK):
+        yield block

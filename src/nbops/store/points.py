@@ -1,0 +1,126 @@
+"""Columnar points: how a chunk of one metric's points is laid out in bytes, and its summary.
+
+A chunk is a header (magic, version, count, NaN count, first and last step, first, last, min
+and max value) and three little-endian arrays: int64 steps, int64 milliseconds, float64 values.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nbops.core.errors import CorruptData
+from nbops.core.protocols import Points
+from nbops.core.records import Summary
+
+CHUNK_POINTS = 4096
+_HEADER = struct.Struct("<4sIIIqqdddd")
+_MAGIC = b"NBC1"
+_POINT_BYTES = 24
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Points of one metric as arrays: steps int64 [n], times_ms int64 [n], values float64 [n]."""
+
+    steps: IntArray
+    times_ms: IntArray
+    values: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def slice(self, start: int, stop: int) -> Columns:
+        """Return the points from `start` to before `stop`."""
+        return Columns(self.steps[start:stop], self.times_ms[start:stop], self.values[start:stop])
+
+    @classmethod
+    def of(cls, points: Points) -> Columns:
+        """Return arrays over the bytes of `points`."""
+        return cls(
+            np.frombuffer(points.steps, "<i8"),
+            np.frombuffer(points.times_ms, "<i8"),
+            np.frombuffer(points.values, "<f8"),
+        )
+
+    @classmethod
+    def joined(cls, parts: Iterable[Columns]) -> Columns:
+        """Return the parts one after the other."""
+        items = list(parts)
+        if not items:
+            return cls(np.empty(0, "<i8"), np.empty(0, "<i8"), np.empty(0, "<f8"))
+        return cls(
+            np.concatenate([p.steps for p in items]),
+            np.concatenate([p.times_ms for p in items]),
+            np.concatenate([p.values for p in items]),
+        )
+
+    def to_points(self, run: str, metric: str) -> Points:
+        """Return the record of the protocol: the same arrays as bytes."""
+        return Points(run, metric, self.steps.tobytes(), self.times_ms.tobytes(), self.values.tobytes())
+
+
+def encode_chunk(columns: Columns) -> bytes:
+    """Return the bytes of one chunk."""
+    s = summarise(columns)
+    head = _HEADER.pack(
+        _MAGIC, len(columns), s.nan_count, 0, int(columns.steps[0]), s.last_step, s.first, s.last, s.min, s.max
+    )
+    return b"".join((head, columns.steps.tobytes(), columns.times_ms.tobytes(), columns.values.tobytes()))
+
+
+def decode_chunk(data: bytes) -> Columns:
+    """Return the arrays of one chunk, without copying, or raise `CorruptData`."""
+    magic, count, *_ = _HEADER.unpack_from(data) if len(data) >= _HEADER.size else (b"", 0)
+    if magic != _MAGIC or len(data) != _HEADER.size + count * _POINT_BYTES:
+        raise CorruptData(f"a chunk of {len(data)} bytes is damaged", hint="Restore the workspace from a backup.")
+    at = _HEADER.size
+    return Columns(
+        np.frombuffer(data, "<i8", count, at),
+        np.frombuffer(data, "<i8", count, at + 8 * count),
+        np.frombuffer(data, "<f8", count, at + 16 * count),
+    )
+
+
+def summarise(columns: Columns) -> Summary:
+    """Return counts and extremes; NaN values are counted apart and never an extreme."""
+    values = columns.values
+    nan_count = int(np.isnan(values).sum())
+    finite_extremes = nan_count < len(values)
+    return Summary(
+        first=float(values[0]),
+        last=float(values[-1]),
+        min=float(np.fmin.reduce(values)) if finite_extremes else float("nan"),
+        max=float(np.fmax.reduce(values)) if finite_extremes else float("nan"),
+        last_step=int(columns.steps[-1]),
+        count=len(values),
+        nan_count=nan_count,
+    )
+
+
+def merge(old: Summary | None, new: Summary) -> Summary:
+    """Return the summary of points summarised by `old` followed by those of `new`."""
+    if old is None:
+        return new
+    return Summary(
+        first=old.first,
+        last=new.last,
+        min=float(np.fmin(old.min, new.min)),
+        max=float(np.fmax(old.max, new.max)),
+        last_step=new.last_step,
+        count=old.count + new.count,
+        nan_count=old.nan_count + new.nan_count,
+    )
+
+
+def split(columns: Columns) -> Iterator[Columns]:
+    """Yield pieces of at most `CHUNK_POINTS` points."""
+    for start in range(0, len(columns), CHUNK_POINTS):
+        yield columns.slice(start, start + CHUNK_POINTS)

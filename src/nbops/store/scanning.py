@@ -1,0 +1,118 @@
+"""Reading a journal back: frames to columns, whole stretches of like frames at once.
+
+Used by the folding thread on its own file and by recovery on a dead process's file.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+
+from nbops.store.journal import ARRAYS, ARRAYS_HEAD, DEFINE, DEFINE_HEAD, HEAD, POINTS, POINTS_HEAD
+from nbops.store.points import Columns, FloatArray, IntArray
+
+_FEW = 8  # below this many like frames the array view costs more than it saves
+
+
+@cache
+def _frame_type(count: int) -> np.dtype[np.void]:
+    point = np.dtype([("key", "<u4"), ("step", "<i8"), ("value", "<f8")])
+    return np.dtype(
+        [("length", "<u4"), ("crc", "<u4"), ("type", "u1"), ("pad", "u1"), ("count", "<u2"), ("reserved", "<u4"),
+         ("time", "<i8"), ("points", point, (count,))]
+    )  # fmt: skip
+
+
+@dataclass
+class Scan:
+    """What a stretch of a journal holds; `keys` carries definitions from one stretch to the next."""
+
+    keys: dict[int, tuple[str, str]] = field(default_factory=dict)
+    consumed: int = 0
+    _parts: list[tuple[IntArray, IntArray, IntArray, FloatArray]] = field(default_factory=list)
+
+    def read(self, data: bytes, *, verify: bool) -> None:
+        """Take in whole frames from the start of `data`; `consumed` says how many bytes they were.
+
+        With `verify`, checksums are judged and the scan stops before the first bad frame.
+        """
+        at, view = 0, memoryview(data)
+        while at + HEAD.size <= len(data):
+            length, checksum = HEAD.unpack_from(data, at)
+            start, end = at + HEAD.size, at + HEAD.size + length
+            if end > len(data) or (verify and zlib.crc32(view[start:end]) != checksum):
+                break
+            if data[start] == POINTS:
+                at = self._points(data, at, length, verify)
+                continue
+            if data[start] == DEFINE:
+                _, run_size, key, metric_size = DEFINE_HEAD.unpack_from(data, start)
+                text = start + DEFINE_HEAD.size
+                run = data[text : text + run_size].decode()
+                self.keys[key] = (run, data[text + run_size : text + run_size + metric_size].decode())
+            elif data[start] == ARRAYS:
+                self._arrays(data, start)
+            at = end
+        self.consumed = at
+
+    def columns(self) -> list[tuple[str, str, Columns]]:
+        """Return (run, metric, points) for each metric seen, points in the order they were logged."""
+        if not self._parts:
+            return []
+        keys, steps, times, values = (np.concatenate(column) for column in zip(*self._parts, strict=True))
+        self._parts.clear()
+        order = np.argsort(keys, kind="stable")
+        starts = np.flatnonzero(np.diff(keys[order], prepend=-1))
+        found: dict[tuple[str, str], list[Columns]] = {}
+        for index in np.split(order, starts[1:]):
+            name = self.keys[int(keys[index[0]])]
+            found.setdefault(name, []).append(Columns(steps[index], times[index], values[index]))
+        return [(run, metric, Columns.joined(parts)) for (run, metric), parts in found.items()]
+
+    def _points(self, data: bytes, at: int, length: int, verify: bool) -> int:
+        """Take in the frame at `at` and all like it that follow; return where they end."""
+        _, count, _, _ = POINTS_HEAD.unpack_from(data, at + HEAD.size)
+        size, kind = HEAD.size + length, _frame_type(count)
+        whole = (len(data) - at) // size
+        array = np.frombuffer(data, kind, whole, at)
+        if whole > 1 and not _alike(array[: _FEW + 1], length, count):
+            array = array[:1]
+        alike = (array["length"] == length) & (array["type"] == POINTS) & (array["count"] == count)
+        many = len(array) if alike.all() else int(np.argmin(alike))
+        if verify:
+            many = _sound(data, at, size, many, array["crc"])
+        points = array["points"][:many]
+        times = np.repeat(array["time"][:many], count)
+        self._parts.append(
+            (points["key"].ravel().astype(np.int64), points["step"].ravel(), times, points["value"].ravel())
+        )
+        return at + many * size
+
+    def _arrays(self, data: bytes, start: int) -> None:
+        _, key, count = ARRAYS_HEAD.unpack_from(data, start)
+        at = start + ARRAYS_HEAD.size
+        self._parts.append(
+            (
+                np.full(count, key, np.int64),
+                np.frombuffer(data, "<i8", count, at),
+                np.frombuffer(data, "<i8", count, at + 8 * count),
+                np.frombuffer(data, "<f8", count, at + 16 * count),
+            )
+        )
+
+
+def _alike(few: np.ndarray[tuple[int], np.dtype[np.void]], length: int, count: int) -> bool:
+    return len(few) > _FEW and bool(((few["length"] == length) & (few["count"] == count)).all())
+
+
+def _sound(data: bytes, at: int, size: int, many: int, checksums: np.ndarray[tuple[int], np.dtype[np.uint32]]) -> int:
+    """Return how many of `many` frames in a row have the right checksum."""
+    view = memoryview(data)
+    for i, expected in enumerate(checksums[:many].tolist()):
+        start = at + i * size
+        if zlib.crc32(view[start + HEAD.size : start + size]) != expected:
+            return i
+    return many

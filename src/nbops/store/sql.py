@@ -1,0 +1,269 @@
+"""The Store on SQLite and PostgreSQL: one SQLAlchemy Core implementation for both."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from nbops.core.codec import decode, encode
+from nbops.core.errors import NotFound, StoreError
+from nbops.core.protocols import Points
+from nbops.core.query import Node, Order
+from nbops.core.records import Event, Link, Record, Run, replace
+from nbops.store.engines import open_engine
+from nbops.store.forking import ForkGate
+from nbops.store.rows import attr_rows, clean, record_row, summary_of
+from nbops.store.series import SeriesTables
+from nbops.store.sqlquery import compile_order, compile_where
+from nbops.store.tables import attr, chunk, counter, event, link, record, series
+
+R = TypeVar("R", bound=Record)
+_EVENT_LOCK = 0x6E626F7065  # "nbope"
+
+
+@dataclass
+class _Work:
+    """One open transaction: its connection, and the events to append just before it commits."""
+
+    connection: sa.Connection
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+
+class SqlStore:
+    """Records, links, events and points in a relational database.
+
+    Parameters
+    ----------
+    url : str
+        ``sqlite:////path/nbops.db`` or ``postgresql://user@host/db``.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.engine = open_engine(url)
+        self._insert: Any = sqlite.insert if self.engine.dialect.name == "sqlite" else postgresql.insert
+        self._local = threading.local()
+        self._gate = ForkGate()
+        self._series = SeriesTables(self._upsert)
+
+    # transactions
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Join all calls of this thread within the block into one transaction."""
+        with self._work():
+            yield
+
+    @contextmanager
+    def _work(self) -> Iterator[_Work]:
+        open_work: _Work | None = getattr(self._local, "work", None)
+        if open_work is not None:
+            yield open_work
+            return
+        try:
+            with (
+                self._gate.working(),
+                self.engine.connect().execution_options(nbops_write=True) as connection,
+                connection.begin(),
+            ):
+                self._local.work = _Work(connection)
+                try:
+                    yield self._local.work
+                    self._write_events(self._local.work)
+                finally:
+                    self._local.work = None
+        except sa.exc.OperationalError as error:
+            hint = "Check disk space and locks; nothing of this change was stored."
+            raise StoreError(f"the store refused the write: {error.orig}", hint=hint) from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        work: _Work | None = getattr(self._local, "work", None)
+        if work is not None:
+            yield work.connection
+            return
+        with self._gate.working(), self.engine.connect() as connection:
+            yield connection
+
+    def _write_events(self, work: _Work) -> None:
+        if not work.events:
+            return
+        if self.engine.dialect.name == "postgresql":
+            # Sequence numbers are given before the commit: one writer at a time keeps them in commit order.
+            work.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_EVENT_LOCK)))
+        work.connection.execute(sa.insert(event), work.events)
+
+    def _upsert(self, connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        statement = self._insert(table)
+        keys = [column.name for column in table.primary_key]
+        rest = {c.name: statement.excluded[c.name] for c in table.c if c.name not in keys}
+        connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=rest), list(rows))
+
+    # records
+
+    def put(self, item: Record, *, event: str = "", payload: Mapping[str, Any] | None = None) -> None:
+        """Insert or replace a record and tell it."""
+        with self._work() as work:
+            known = work.connection.execute(sa.select(record.c.id).where(record.c.id == item.id)).first()
+            self._upsert(work.connection, record, [record_row(item)])
+            if known:
+                stale = sa.delete(attr).where(attr.c.record == item.id)
+                work.connection.execute(stale.where(attr.c.space != "metrics") if _has_points(type(item)) else stale)
+            rows = list(attr_rows(item))
+            if rows:
+                work.connection.execute(sa.insert(attr), rows)
+            self.emit(event or f"{item.kind}.{'updated' if known else 'created'}", item.id, payload)
+
+    def get(self, kind: type[R], id: str) -> R:
+        """Return the record or raise `NotFound`."""
+        with self._reading() as connection:
+            return self._get(connection, kind, id, lock=False)
+
+    def _get(self, connection: sa.Connection, kind: type[R], id: str, *, lock: bool) -> R:
+        query = sa.select(record.c.body).where(record.c.id == id, record.c.kind == kind.kind)
+        body = connection.execute(query.with_for_update() if lock else query).scalar()
+        if body is None:
+            raise NotFound(f"no {kind.kind} '{id}'", hint=f"List them with nb.find('{kind.kind}s').")
+        return self._with_summaries(connection, kind, [decode(body, kind)])[0]
+
+    def find(
+        self, kind: type[R], where: Node | None = None, *,
+        order_by: Sequence[Order] = (), limit: int | None = None, offset: int = 0,
+    ) -> list[R]:  # fmt: skip
+        """Return matching records, newest first unless ordered otherwise."""
+        query = sa.select(record.c.body).where(*_where(kind, where)).order_by(*compile_order(order_by))
+        with self._reading() as connection:
+            bodies = connection.execute(query.limit(limit).offset(offset or None)).scalars().all()
+            return self._with_summaries(connection, kind, [decode(body, kind) for body in bodies])
+
+    def count(self, kind: type[Record], where: Node | None = None) -> int:
+        """Return how many records match."""
+        query = sa.select(sa.func.count()).select_from(record).where(*_where(kind, where))
+        with self._reading() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def update(self, kind: type[R], id: str, change: Callable[[R], R], *, event: str = "") -> R:
+        """Read, change and put one record so that no other writer comes between."""
+        with self._work() as work:
+            changed = change(self._get(work.connection, kind, id, lock=True))
+            self.put(changed, event=event)
+            return changed
+
+    def delete(self, kind: type[Record], id: str) -> None:
+        """Remove a record, its points and its links."""
+        with self._work() as work:
+            gone = work.connection.execute(sa.delete(record).where(record.c.id == id, record.c.kind == kind.kind))
+            if not gone.rowcount:
+                raise NotFound(f"no {kind.kind} '{id}'", hint=f"List them with nb.find('{kind.kind}s').")
+            for table, column in ((attr, attr.c.record), (series, series.c.run), (chunk, chunk.c.run)):
+                work.connection.execute(sa.delete(table).where(column == id))
+            work.connection.execute(sa.delete(link).where(sa.or_(link.c.source == id, link.c.target == id)))
+            self.emit(f"{kind.kind}.deleted", id)
+
+    def _with_summaries(self, connection: sa.Connection, kind: type[R], items: list[R]) -> list[R]:
+        if not _has_points(kind) or not items:
+            return items
+        found: dict[str, dict[str, Any]] = {item.id: {} for item in items}
+        ids = list(found)
+        for start in range(0, len(ids), 500):
+            query = sa.select(series).where(series.c.run.in_(ids[start : start + 500])).order_by(series.c.metric)
+            for row in connection.execute(query):
+                found[row.run][row.metric] = summary_of(row)
+        return [replace(item, summary=found[item.id]) if found[item.id] else item for item in items]
+
+    # points
+
+    def add_points(self, batch: Sequence[Points], *, journal: str = "", start: int = 0, end: int = 0) -> bool:
+        """Append points and tell it; with `journal`, only if its folded offset is still `start`."""
+        with self._work() as work:
+            if journal and not self._series.advance(work.connection, journal, start, end):
+                return False
+            for run, counts in self._series.add(work.connection, batch).items():
+                self.emit("points.added", run, counts)
+        return True
+
+    def points(self, run: str, metric: str) -> Points:
+        """Return all points of one metric in the order they were logged."""
+        with self._reading() as connection:
+            return self._series.read(connection, run, metric)
+
+    def folded(self, journal: str) -> int:
+        """Return how many bytes of a journal are in the store."""
+        with self._reading() as connection:
+            return self._series.folded(connection, journal)
+
+    # links, events, counters
+
+    def link(self, source: str, relation: str, target: str) -> None:
+        """Add an edge; the same edge twice is one."""
+        with self._work() as work:
+            row = {"source": source, "relation": relation, "target": target}
+            work.connection.execute(self._insert(link).on_conflict_do_nothing(), [row])
+
+    def links(self, id: str = "") -> list[Link]:
+        """Return the edges that touch `id`, or all."""
+        query = sa.select(link).order_by(link.c.source, link.c.relation, link.c.target)
+        if id:
+            query = query.where(sa.or_(link.c.source == id, link.c.target == id))
+        with self._reading() as connection:
+            return [Link(source=r.source, relation=r.relation, target=r.target) for r in connection.execute(query)]
+
+    def emit(self, kind: str, subject: str, payload: Mapping[str, Any] | None = None) -> None:
+        """Append an event."""
+        with self._work() as work:
+            row = {"at": time.time(), "kind": kind, "subject": subject, "payload": encode(payload or {}).decode()}
+            work.events.append(row)
+
+    def events(self, *, after: int = 0, limit: int = 1000, subject: str = "") -> list[Event]:
+        """Return events with ``seq > after``, oldest first."""
+        query = sa.select(event).where(event.c.seq > after).order_by(event.c.seq).limit(limit)
+        if subject:
+            query = query.where(event.c.subject == subject)
+        with self._reading() as connection:
+            return [
+                Event(seq=r.seq, at=r.at, kind=r.kind, subject=r.subject, payload=decode(r.payload, dict))
+                for r in connection.execute(query)
+            ]
+
+    def last_event(self) -> int:
+        """Return the newest sequence number, 0 for none: a cheap "has anything happened?"."""
+        with self._reading() as connection:
+            return int(connection.execute(sa.select(sa.func.max(event.c.seq))).scalar() or 0)
+
+    def next_number(self, name: str) -> int:
+        """Return 1, 2, 3 … for a named counter; a number is never given twice."""
+        statement = self._insert(counter).values(name=clean(name), value=1)
+        statement = statement.on_conflict_do_update(index_elements=["name"], set_={"value": counter.c.value + 1})
+        with self._work() as work:
+            return int(work.connection.execute(statement.returning(counter.c.value)).scalar_one())
+
+    def close(self) -> None:
+        """Release connections."""
+        self.engine.dispose()
+
+    def before_fork(self) -> None:
+        """Close all connections and let no work begin until `after_fork`."""
+        self._gate.close()
+        self.engine.dispose()
+
+    def after_fork(self, *, in_child: bool) -> None:
+        """Work may begin again; a child starts with fresh locks and no transaction."""
+        if in_child:
+            self._local, self._gate = threading.local(), ForkGate()
+        else:
+            self._gate.open()
+
+
+def _has_points(kind: type[Record]) -> bool:
+    return issubclass(kind, Run)
+
+
+def _where(kind: type[Record], where: Node | None) -> list[sa.ColumnElement[bool]]:
+    clauses: list[sa.ColumnElement[bool]] = [record.c.kind == kind.kind]
+    return clauses if where is None else [*clauses, compile_where(where)]

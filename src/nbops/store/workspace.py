@@ -1,0 +1,234 @@
+"""The workspace: records, files and this process's journal behind one handle, and which one is current."""
+
+from __future__ import annotations
+
+import atexit
+import mimetypes
+import os
+import threading
+import time
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+
+from nbops.core.errors import StoreError
+from nbops.core.ids import new_id
+from nbops.core.protocols import Points
+from nbops.core.records import Artifact, Run
+from nbops.core.settings import Settings, read_settings
+from nbops.store.artifacts import Artifacts
+from nbops.store.discovery import as_workspace, locate
+from nbops.store.folding import Folder
+from nbops.store.journal import Journal
+from nbops.store.recovery import recover
+from nbops.store.sql import SqlStore
+
+_current: Workspace | None = None
+_opened: weakref.WeakSet[Workspace] = weakref.WeakSet()
+_lock = threading.RLock()
+
+
+class Workspace:
+    """One workspace, open in this process.
+
+    Attributes
+    ----------
+    path : Path
+        The ``.nbops`` folder.
+    store : Store
+        Records, links, events and points.
+    artifacts : ArtifactStore
+        Files by content.
+    settings : Settings
+        What ``config.toml`` and the environment say.
+    """
+
+    def __init__(self, path: Path, *, settings: Settings) -> None:
+        self.path = path
+        self.settings = settings
+        self.store = SqlStore(settings.store_url or f"sqlite:///{path / 'nbops.db'}")
+        self.artifacts = Artifacts(settings.artifacts_url or os.fspath(path / "blobs"))
+        self._journal: Journal | None = None
+        self._folder: Folder | None = None
+        self._closed = False
+        _opened.add(self)
+
+    @classmethod
+    def open(cls, path: str | Path | None = None, *, store_url: str | None = None,
+             artifacts_url: str | None = None) -> Workspace:  # fmt: skip
+        """Open the workspace at `path` (found like git if None), making it if it is not there.
+
+        Raises
+        ------
+        StoreError
+            The folder cannot be made or the database cannot be opened.
+        InvalidInput
+            ``config.toml`` or a URL cannot be used.
+        """
+        folder = locate() if path is None else as_workspace(Path(path))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / ".gitignore").write_text("*\n") if not (folder / ".gitignore").exists() else None
+            config = folder / "config.toml"
+            text = config.read_text() if config.exists() else ""
+        except OSError as error:
+            raise StoreError(f"cannot make the workspace {folder}: {error.strerror}",
+                             hint="Choose another place: nb.init(path) or NBOPS_WORKSPACE.") from error  # fmt: skip
+        given = {"NBOPS_STORE_URL": store_url, "NBOPS_ARTIFACTS_URL": artifacts_url}
+        environ = {**os.environ, **{name: value for name, value in given.items() if value is not None}}
+        opened = cls(folder, settings=read_settings(text, environ))
+        opened.recover()
+        return opened
+
+    @property
+    def owner(self) -> str:
+        """The name under which this process owns runs; opens its journal."""
+        return self._writer().owner
+
+    def log(self, run_id: str, step: int | None, metrics: Mapping[str, float]) -> None:
+        """Append one point per metric to the journal: safe against a kill when it returns."""
+        journal = self._journal or self._writer()
+        journal.log(run_id, step, metrics)
+
+    def log_arrays(self, points: Points) -> None:
+        """Append many points of one metric."""
+        self._writer().log_arrays(
+            points.run, points.metric, steps=points.steps, times_ms=points.times_ms, values=points.values
+        )
+
+    def next_step(self, run_id: str, metric: str) -> int:
+        """Return the step that an unstepped point of `metric` would get."""
+        return self._writer().next_step(run_id, metric)
+
+    def flush(self) -> None:
+        """Fold this process's journal now, so that its points can be read."""
+        if self._folder is not None:
+            self._folder.fold()
+
+    def forget(self, run_id: str) -> None:
+        """Fold and drop what the journal remembers of a run that has ended."""
+        self.flush()
+        if self._journal is not None:
+            self._journal.forget(run_id)
+
+    def recover(self) -> list[Run]:
+        """Fold the journals of dead processes and close their runs; return the closed runs."""
+        own = self._journal.owner if self._journal is not None else ""
+        return recover(self.store, self.path / "journal", own=own)
+
+    def save_artifact(
+        self, data: bytes | Path, *, name: str, media_type: str = "", parent: str | None = None
+    ) -> Artifact:
+        """Store a file's bytes, and its record and link in one transaction."""
+        digest, size = self.artifacts.put(data)
+        artifact = Artifact(
+            id=new_id(Artifact.prefix),
+            created_at=time.time(),
+            name=name,
+            digest=digest,
+            size_bytes=size,
+            media_type=media_type or mimetypes.guess_type(name)[0] or "application/octet-stream",
+            parent=parent,
+        )
+        with self.store.transaction():
+            self.store.put(artifact)
+            if parent:
+                self.store.link(parent, "produced", artifact.id)
+        return artifact
+
+    def close(self) -> None:
+        """Fold what is left, remove the journal, release connections; closing twice is fine."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._folder is not None and self._journal is not None:
+            self._folder.stop()
+            self._journal.sync()
+        self.store.close()  # the last connection to close writes the WAL back
+        if self._journal is not None:
+            self._journal.close(remove=True)
+
+    def _writer(self) -> Journal:
+        with _lock:
+            if self._closed:
+                raise StoreError(f"the workspace {self.path} is closed", hint="Open it again with nb.init().")
+            if self._journal is None:
+                self._journal = Journal(self.path / "journal")
+                self._folder = Folder(self._journal, self.store)
+                self._folder.start()
+            return self._journal
+
+    def _after_fork_in_child(self) -> None:
+        """Leave the parent's journal and thread alone; begin anew at need."""
+        if self._journal is not None:
+            self._journal.abandon()
+        self._journal, self._folder = None, None
+        self.store.after_fork(in_child=True)
+
+
+def init(
+    path: str | Path | None = None, *, store_url: str | None = None, artifacts_url: str | None = None
+) -> Workspace:
+    """Open a workspace and make it the current one of this process.
+
+    Parameters
+    ----------
+    path : str or Path, optional
+        The folder that holds (or gets) ``.nbops``; found like git if None.
+    store_url : str, optional
+        ``postgresql://user@host/db`` for a team's database; SQLite in the folder if None.
+    artifacts_url : str, optional
+        Any fsspec URL for files; the folder itself if None.
+    """
+    global _current
+    opened = Workspace.open(path, store_url=store_url, artifacts_url=artifacts_url)
+    with _lock:
+        old, _current = _current, opened
+    if old is not None:
+        old.close()
+    return opened
+
+
+def workspace() -> Workspace:
+    """Return the current workspace, opening the one found from here if there is none yet."""
+    global _current
+    with _lock:
+        if _current is None or _current._closed:
+            _current = Workspace.open()
+        return _current
+
+
+def is_open() -> bool:
+    """Return whether a workspace is open in this process."""
+    return _current is not None and not _current._closed
+
+
+@atexit.register
+def _close_at_exit() -> None:
+    if _current is not None:
+        _current.close()
+
+
+def _open_workspaces() -> list[Workspace]:
+    return [ws for ws in _opened if not ws._closed]
+
+
+def _before_fork() -> None:
+    for ws in _open_workspaces():
+        ws.store.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for ws in _open_workspaces():
+        ws.store.after_fork(in_child=False)
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()
+    for ws in _open_workspaces():
+        ws._after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

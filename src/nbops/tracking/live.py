@@ -1,0 +1,184 @@
+"""The handle of an open run: it logs, and it ends in exactly one way."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any
+
+from nbops.core.display import Shown
+from nbops.core.errors import Conflict, InvalidInput
+from nbops.core.protocols import Points
+from nbops.core.records import Artifact, Dataset, Failure, Run, RunStatus, replace
+from nbops.store.context import inside_run
+from nbops.store.workspace import Workspace
+from nbops.tracking.artifacts import contents
+from nbops.tracking.failures import failure_of
+from nbops.tracking.redaction import redact
+
+
+class LiveRun(Shown):
+    """An open run. Use it as a context manager, or call `finish`.
+
+    Attributes
+    ----------
+    id, name : str
+        As stored.
+    record : Run
+        The stored record as it is now, with params, tags and metric summaries.
+    """
+
+    def __init__(self, workspace: Workspace, run: Run, *, on_end: Callable[[LiveRun], None]) -> None:
+        self.id = run.id
+        self.name = run.name
+        self.cell_id = run.cell_id
+        self._workspace = workspace
+        self._on_end = on_end
+        self._status = run.status
+        self._lock = threading.Lock()
+        self._block: AbstractContextManager[None] | None = None
+
+    @property
+    def record(self) -> Run:
+        """The stored record, read afresh."""
+        self._workspace.flush()
+        return self._workspace.store.get(Run, self.id)
+
+    @property
+    def status(self) -> RunStatus:
+        """State as this handle knows it."""
+        return self._status
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Parameters as stored."""
+        return self.record.params
+
+    def log(self, step: int | None = None, /, **metrics: float) -> None:
+        """Log one value per metric; without `step` each metric counts up by itself.
+
+        Safe against ``kill -9`` when it returns. NaN and infinities are kept as they are.
+        """
+        if self._status is not RunStatus.RUNNING:
+            raise self._ended("log")
+        if "step" in metrics and step is None:
+            step = metrics.pop("step")  # type: ignore[assignment]
+        if metrics:
+            self._workspace.log(self.id, step, metrics)
+
+    def log_series(self, name: str, steps: Sequence[int] | Any, values: Sequence[float] | Any) -> None:
+        """Log many points of one metric at once.
+
+        Parameters
+        ----------
+        name : str
+            The metric.
+        steps : array_like, int64 [n], or None
+            Steps; None counts up from where the metric stands.
+        values : array_like, float64 [n]
+        """
+        import numpy as np
+
+        if self._status is not RunStatus.RUNNING:
+            raise self._ended("log")
+        try:
+            data = np.ascontiguousarray(values, dtype="<f8")
+            first = self._workspace.next_step(self.id, name)
+            at = np.arange(first, first + len(data)) if steps is None else np.asarray(steps)
+            whole = np.ascontiguousarray(at, dtype="<i8")
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(f"series '{name}' holds what is no number: {error}", hint="Pass arrays.") from error
+        if data.ndim != 1 or whole.shape != data.shape or not np.array_equal(whole, at):
+            raise InvalidInput(
+                f"series '{name}' got steps {np.shape(at)} and values {data.shape}",
+                hint="Pass two one-dimensional arrays of equal length, steps whole numbers.",
+            )
+        times = np.full(len(data), time.time_ns() // 1_000_000, dtype="<i8")
+        self._workspace.log_arrays(Points(self.id, name, whole.tobytes(), times.tobytes(), data.tobytes()))
+
+    def log_params(self, **params: Any) -> None:
+        """Add parameters; a later value replaces an earlier one."""
+        clean = redact(params)
+        self._change(lambda run: replace(run, params={**run.params, **clean}))
+
+    def set_tags(self, **tags: str) -> None:
+        """Add tags; a later value replaces an earlier one."""
+        clean = {key: str(value) for key, value in redact(tags).items()}
+        self._change(lambda run: replace(run, tags={**run.tags, **clean}))
+
+    def log_artifact(self, item: Any, *, name: str | None = None) -> Artifact:
+        """Store a file, a folder's files, bytes, JSON-able data or a figure with the run.
+
+        Returns the artifact (of a folder: its last file).
+        """
+        stored = None
+        for file_name, data in contents(item, name=name):
+            stored = self._workspace.save_artifact(data, name=file_name, parent=self.id)
+        if stored is None:
+            raise InvalidInput(f"the folder {item} holds no file", hint="Log it when it has content.")
+        return stored
+
+    def use(self, dataset: Dataset | str) -> None:
+        """Link a dataset (its record, id, ``name`` or ``name/version``) as an input of this run."""
+        from nbops.tracking.lineage import resolve
+
+        found = resolve(self._workspace, dataset, kind=Dataset) if isinstance(dataset, str) else dataset
+        self._workspace.store.link(found.id, "used_by", self.id)
+
+    def finish(self, status: str = RunStatus.FINISHED, *, error: BaseException | Failure | None = None) -> None:
+        """End the run; ending it twice changes nothing."""
+        with self._lock:
+            if self._status is not RunStatus.RUNNING:
+                return
+            ended = RunStatus(status)
+            failure = failure_of(error) if isinstance(error, BaseException) else error
+            self._workspace.forget(self.id)
+            at = time.time()
+            self._change(
+                lambda run: replace(run, status=ended, ended_at=at, error=failure), event=f"run.{ended.lower()}"
+            )
+            self._status = ended
+        self._on_end(self)
+
+    def __enter__(self) -> LiveRun:
+        if self._status is not RunStatus.RUNNING:
+            raise self._ended("enter")
+        self._block = inside_run(self.id)
+        self._block.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._block is not None:
+            self._block.__exit__(None, None, None)
+            self._block = None
+        self.finish(status_of(error), error=error)
+
+    def __repr__(self) -> str:
+        return f"LiveRun({self.name!r}, {self.id}, {self._status})"
+
+    def _change(self, change: Callable[[Run], Run], *, event: str = "") -> None:
+        self._workspace.store.update(Run, self.id, change, event=event)
+
+    def _ended(self, verb: str) -> Conflict:
+        return Conflict(f"cannot {verb}: run '{self.name}' is {self._status}", hint="Open a new one with nb.run().")
+
+
+def status_of(error: BaseException | None) -> RunStatus:
+    """Return how a block ended that raised `error` (None: it did not)."""
+    if error is None:
+        return RunStatus.FINISHED
+    if isinstance(error, KeyboardInterrupt):
+        return RunStatus.INTERRUPTED
+    if isinstance(error, SystemExit) and error.code in (None, 0):
+        return RunStatus.FINISHED
+    return RunStatus.FAILED
+
+
+def named(values: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return parameters or tags as they may be stored."""
+    return redact(values or {})

@@ -1,0 +1,156 @@
+"""Reading back: records by query, points as arrays, and the lineage of anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nbops.core.display import Shown
+from nbops.core.errors import InvalidInput, NotFound, not_found
+from nbops.core.query import parse, parse_order
+from nbops.core.records import Link, Record, Run, kinds
+from nbops.core.table import Table
+from nbops.store.workspace import workspace
+from nbops.tracking.lineage import resolve, walk
+
+if TYPE_CHECKING:
+    from nbops.store.points import FloatArray, IntArray
+
+_PLURALS = {"diagnoses": "diagnosis", "aliases": "alias"}
+
+
+def kind_named(name: str) -> type[Record]:
+    """Return the class of a kind given in singular or plural; `NotFound` with a did-you-mean."""
+    word = name.lower()
+    for form in (word, _PLURALS.get(word, ""), word.removesuffix("s")):
+        if form in kinds:
+            return kinds[form]
+    raise not_found("kind of record", name, [f"{kind}s" for kind in kinds], hint=f"Use one of: {', '.join(kinds)}")
+
+
+def find(
+    kind: str, where: str | None = None, *, order_by: str | None = None, limit: int | None = 100, offset: int = 0
+) -> Table[Any]:
+    """Return records of one kind.
+
+    Parameters
+    ----------
+    kind : str
+        ``"runs"``, ``"models"``, ``"datasets"``, ``"checks"``, ``"diagnoses"``, ``"cells"`` …
+    where : str, optional
+        A query: ``metrics.acc > 0.9 and params.lr < 0.1 or tags.team == "x"``.
+    order_by : str, optional
+        ``"metrics.acc desc, created_at"``; newest first if None. Absent values come last.
+    limit : int or None
+        At most so many; the table's `total` tells how many match.
+    offset : int
+        Leave out the first so many.
+
+    Raises
+    ------
+    NotFound
+        No such kind.
+    QuerySyntaxError
+        `where` or `order_by` cannot be parsed.
+    """
+    if (limit is not None and limit < 0) or offset < 0:
+        raise InvalidInput(f"limit {limit} and offset {offset} cannot be negative", hint="Pass 0 or more.")
+    cls = kind_named(kind)
+    node = parse(where) if where and where.strip() else None
+    orders = parse_order(order_by)
+    ws = workspace()
+    ws.flush()
+    records = ws.store.find(cls, node, order_by=orders, limit=limit, offset=offset)
+    total = len(records) + offset if limit is None or len(records) < limit else ws.store.count(cls, node)
+    return Table(cls.kind, records, total=total)
+
+
+@dataclass(frozen=True)
+class Series(Shown):
+    """All points of one metric of one run, in the order they were logged.
+
+    steps : int64 [n]; values : float64 [n]; times_ms : int64 [n], milliseconds since the epoch
+    """
+
+    run: str
+    metric: str
+    steps: IntArray
+    values: FloatArray
+    times_ms: IntArray
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __repr__(self) -> str:
+        return f"Series({self.metric}, {len(self):,} points of {self.run})"
+
+
+def series(run: Any, metric: str) -> Series:
+    """Return all points of one metric.
+
+    Parameters
+    ----------
+    run : Run, LiveRun or str
+        The run, its id, or its name (the newest of that name).
+    metric : str
+
+    Raises
+    ------
+    NotFound
+        No such run, or it has no such metric.
+    """
+    from nbops.store.points import Columns
+
+    ws = workspace()
+    ws.flush()
+    record = resolve(ws, run, kind=Run) if isinstance(run, str) else ws.store.get(Run, run.id)
+    if metric not in record.summary:
+        has = ", ".join(sorted(record.summary)) or "none yet"
+        raise not_found("metric", metric, record.summary, hint=f"Run '{record.name}' has: {has}")
+    columns = Columns.of(ws.store.points(record.id, metric))
+    return Series(record.id, metric, columns.steps, columns.values, columns.times_ms)
+
+
+@dataclass(frozen=True)
+class Lineage(Shown):
+    """Everything that one thing came from and led to.
+
+    Attributes
+    ----------
+    root : Record
+        What was asked about.
+    nodes : list of Record
+        The root and all that is linked to it, sources first.
+    links : list of Link
+        Their edges, in the direction of flow.
+    """
+
+    root: Record
+    nodes: list[Record]
+    links: list[Link]
+
+    def __repr__(self) -> str:
+        return f"Lineage({len(self.nodes)} records, {len(self.links)} links)"
+
+
+def lineage(of: Any) -> Lineage:
+    """Return where something came from and what it led to.
+
+    Parameters
+    ----------
+    of : record, handle or str
+        A run, dataset, model version, endpoint …; or an id, a model reference (``digits@prod``,
+        ``digits/3``), or a name.
+    """
+    ws = workspace()
+    ws.flush()
+    root: Record
+    if isinstance(of, str):
+        root = resolve(ws, of)
+    else:
+        record = getattr(of, "record", None) or getattr(of, "version", None) or of
+        if not isinstance(record, Record):
+            raise NotFound(f"a {type(of).__name__} has no lineage", hint="Pass a record, a handle, an id or a name.")
+        root = record
+    nodes, links = walk(ws.store, root)
+    return Lineage(root, nodes, links)

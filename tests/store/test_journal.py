@@ -1,0 +1,191 @@
+"""The journal: what is written is read back, bit for bit; bad input and a full disk lose nothing."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import struct
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nbops.core.errors import InvalidInput, StoreError
+from nbops.store.folding import Folder
+from nbops.store.journal import Journal
+from nbops.store.memory import MemoryStore
+from nbops.store.scanning import Scan
+from nbops.testing import values_of
+
+
+def scanned(journal: Journal) -> dict[tuple[str, str], tuple[list[int], list[float]]]:
+    scan = Scan()
+    scan.read(journal.path.read_bytes(), verify=True)
+    return {(run, metric): (c.steps.tolist(), c.values.tolist()) for run, metric, c in scan.columns()}
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    made = Journal(tmp_path)
+    yield made
+    made.close(remove=False)
+
+
+def test_steps_count_up_per_metric_when_absent(journal: Journal) -> None:
+    journal.log("r", None, {"a": 1.0})
+    journal.log("r", None, {"a": 2.0, "b": 3.0})
+    journal.log("r", 10, {"a": 4.0})
+    journal.log("r", None, {"a": 5.0, "b": 6.0})
+    assert scanned(journal) == {
+        ("r", "a"): ([0, 1, 10, 11], [1.0, 2.0, 4.0, 5.0]),
+        ("r", "b"): ([0, 1], [3.0, 6.0]),
+    }
+
+
+def test_values_are_bit_exact(journal: Journal) -> None:
+    odd = [math.inf, -math.inf, -0.0, 5e-324, struct.unpack("<d", b"\x01\0\0\0\0\0\xf8\x7f")[0]]
+    for value in odd:
+        journal.log("r", None, {"m": value})
+    scan = Scan()
+    scan.read(journal.path.read_bytes(), verify=True)
+    ((_, _, columns),) = scan.columns()
+    assert columns.values.tobytes() == struct.pack("<5d", *odd)
+
+
+def test_scalars_of_libraries_are_numbers(journal: Journal) -> None:
+    import numpy as np
+    import torch
+
+    journal.log("r", None, {"m": torch.tensor(1.5)})
+    journal.log("r", None, {"m": np.float32(2.5)})
+    journal.log("r", np.int64(7), {"m": True})
+    assert scanned(journal)["r", "m"] == ([0, 1, 7], [1.5, 2.5, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("step", "metrics", "message"),
+    [
+        (None, {"loss": "high"}, "metric 'loss' got 'high', which is no number"),
+        (None, {"loss": None}, "metric 'loss' got None"),
+        (1.5, {"loss": 1.0}, "step 1.5 is no 64-bit integer"),
+        (1 << 63, {"loss": 1.0}, "is no 64-bit integer"),
+        (None, {"": 1.0}, "metric name ''"),
+        (None, {"x" * 251: 1.0}, "metric name"),
+    ],
+)
+def test_bad_input_is_named_and_nothing_is_lost(journal: Journal, step: int, metrics: dict, message: str) -> None:
+    journal.log("r", None, {"loss": 0.5})
+    with pytest.raises(InvalidInput, match=message.replace("(", r"\(")):
+        journal.log("r", step, metrics)
+    journal.log("r", None, {"loss": 0.25})
+    assert scanned(journal)["r", "loss"] == ([0, 1], [0.5, 0.25])
+
+
+def test_too_many_metrics_in_one_call_are_refused(journal: Journal) -> None:
+    with pytest.raises(InvalidInput, match="70000 metrics in one call"):
+        journal.log("r", None, {f"m{i}": 0.0 for i in range(70_000)})
+
+
+def test_a_full_disk_is_an_error_and_leaves_whole_frames(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal.log("r", None, {"m": 1.0})
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[: len(data) // 2]))  # a short write
+    with pytest.raises(StoreError, match="no space left on device"):
+        journal.log("r", None, {"m": 2.0})
+
+    def refuse(fd: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "write", refuse)
+    with pytest.raises(StoreError, match="Free some disk space"):
+        journal.log("r", None, {"m": 3.0})
+    monkeypatch.setattr(os, "write", real)
+    journal.log("r", None, {"m": 4.0})
+    assert scanned(journal)["r", "m"] == ([0, 1], [1.0, 4.0])
+
+
+calls = st.lists(
+    st.one_of(
+        st.tuples(st.just("log"), st.dictionaries(st.sampled_from("abc"), st.floats(), min_size=1)),
+        st.tuples(st.just("arrays"), st.lists(st.floats(), min_size=1, max_size=30)),
+    ),
+    max_size=60,
+)
+
+
+@given(calls=calls, cut=st.integers(0, 400))
+def test_any_mix_of_calls_is_read_back_and_a_torn_tail_costs_only_itself(
+    tmp_path_factory: pytest.TempPathFactory, calls: list, cut: int
+) -> None:
+    journal = Journal(tmp_path_factory.mktemp("j"))
+    expected: dict[str, list[float]] = {}
+    for sort, content in calls:
+        if sort == "log":
+            journal.log("r", None, content)
+            for name, value in content.items():
+                expected.setdefault(name, []).append(value)
+        else:
+            packed = struct.pack(f"<{len(content)}d", *content)
+            steps = struct.pack(f"<{len(content)}q", *range(len(content)))
+            journal.log_arrays("r", "x", steps=steps, times_ms=steps, values=packed)
+            expected.setdefault("x", []).extend(content)
+    data = journal.path.read_bytes()
+    journal.close(remove=True)
+    whole, torn = Scan(), Scan()
+    whole.read(data, verify=True)
+    assert {m: c.values.tobytes() for _, m, c in whole.columns()} == {
+        m: struct.pack(f"<{len(v)}d", *v) for m, v in expected.items()
+    }
+    torn.read(data[: max(0, len(data) - cut)], verify=True)
+    for _, metric, columns in torn.columns():
+        assert struct.pack(f"<{len(expected[metric])}d", *expected[metric]).startswith(columns.values.tobytes())
+
+
+def test_a_flipped_bit_stops_the_scan_before_it(journal: Journal) -> None:
+    for i in range(100):
+        journal.log("r", None, {"m": float(i)})
+    data = bytearray(journal.path.read_bytes())
+    data[-1000] ^= 1
+    scan = Scan()
+    scan.read(bytes(data), verify=True)
+    ((_, _, columns),) = scan.columns()
+    assert 0 < len(columns) < 100
+    assert columns.values.tolist() == [float(i) for i in range(len(columns))]
+
+
+def test_threads_lose_and_repeat_nothing(journal: Journal) -> None:
+    def work() -> None:
+        for _ in range(2_000):
+            journal.log("r", None, {"m": 1.0})
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert scanned(journal)["r", "m"][0] == list(range(8_000))
+
+
+def test_folding_twice_adds_once_and_rotation_keeps_the_metrics(journal: Journal) -> None:
+    store = MemoryStore()
+    folder = Folder(journal, store)
+    journal.log("r", None, {"m": 1.0})
+    folder.fold()
+    folder.fold()
+    old = journal.path
+    assert journal.rotate(journal.size)
+    assert not old.exists()
+    journal.log("r", None, {"m": 2.0})
+    folder.fold()
+    points = store.points("r", "m")
+    assert values_of(points) == [1.0, 2.0]
+    assert struct.unpack("<2q", points.steps) == (0, 1)
+
+
+def test_rotation_waits_for_what_is_not_folded(journal: Journal) -> None:
+    journal.log("r", None, {"m": 1.0})
+    assert not journal.rotate(0)
+    assert journal.generation == 0
