@@ -79,3 +79,11 @@ def test_a_stopped_write_leaves_no_blob(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="went away"):
         artifacts.put(Broken())  # type: ignore[arg-type]
     assert [p for p in (tmp_path / "blobs").rglob("*") if p.is_file()] == []
+
+
+def test_storing_again_heals_a_damaged_blob(tmp_path: Path) -> None:
+    artifacts = Artifacts(str(tmp_path / "blobs"))
+    digest, _ = artifacts.put(b"whole")
+    (tmp_path / "blobs" / digest[:2] / digest).write_bytes(b"torn")
+    artifacts.put(b"whole")
+    assert artifacts.read(digest) == b"whole"

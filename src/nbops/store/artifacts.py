@@ -54,17 +54,16 @@ class Artifacts:
                 out.flush()
                 os.fsync(out.fileno())
             digest = hasher.hexdigest()
-            if not self.exists(digest):
-                self._move(Path(name), self._path(digest))
+            self._move(Path(name), self._path(digest), size)
         finally:
             Path(name).unlink(missing_ok=True)
         return digest, size
 
-    def _move(self, source: Path, target: str) -> None:
-        if self._local:  # same file system: the rename makes it appear whole or not at all
+    def _move(self, source: Path, target: str, size: int) -> None:
+        if self._local:  # same file system: the rename makes it appear whole or not at all, and heals a damaged one
             Path(target).parent.mkdir(parents=True, exist_ok=True)
             source.replace(target)
-        else:
+        elif not self._fs.exists(target) or self._fs.size(target) != size:
             self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
             self._fs.put_file(os.fspath(source), target)
 

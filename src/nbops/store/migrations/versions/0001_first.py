@@ -9,6 +9,12 @@ down_revision = None
 
 def upgrade() -> None:
     """Create all tables."""
+    _records()
+    _history()
+    _points()
+
+
+def _records() -> None:
     op.create_table(
         "record",
         sa.Column("id", sa.Text, nullable=False),
@@ -36,6 +42,9 @@ def upgrade() -> None:
     )
     op.create_index("ix_attr_kind_space_key_num", "attr", ["kind", "space", "key", "num"])
     op.create_index("ix_attr_kind_space_key_text", "attr", ["kind", "space", "key", "text"])
+
+
+def _history() -> None:
     op.create_table(
         "link",
         sa.Column("source", sa.Text, nullable=False),
@@ -61,6 +70,9 @@ def upgrade() -> None:
         sa.Column("value", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_counter"),
     )
+
+
+def _points() -> None:
     op.create_table(
         "series",
         sa.Column("run", sa.Text, nullable=False),
