@@ -1,0 +1,203 @@
+"""`nb.check`: run data checks, keep the report, and stop where the data must not pass.
+
+What a check is stands in `leaf`, the checks that ship in `checks`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from nbops.core.errors import CheckFailed, InvalidInput, did_you_mean
+from nbops.core.ids import new_id
+from nbops.core.records import CheckReport, CheckResult, Dataset, Verdict, replace
+from nbops.data.datasets import Hashed, find_dataset, known_dataset, read_data
+from nbops.data.frames import read
+from nbops.data.leaf import Check, Sample, checks, result
+from nbops.data.profiling import profile_frame
+from nbops.store.context import current_run
+from nbops.store.workspace import Workspace, workspace
+
+__all__ = ["check", "checks"]
+
+Suite = Sequence[str | Check] | Mapping[str, Mapping[str, Any]]
+
+
+def check(
+    data: Any, *, suite: Suite | None = None, baseline: Any = None, label: Any = None, name: str = "",
+    on_fail: Literal["report", "raise"] = "report",
+) -> CheckReport:  # fmt: skip
+    """Check data, record the report and return it.
+
+    Parameters
+    ----------
+    data
+        What `nb.snapshot` takes; or a dataset (``"digits"``, ``"digits/2"``) whose data is stored.
+    suite : list or mapping, optional
+        Names or functions, or names with thresholds: ``{"missing-values": {"max_share": 0.05}}``; all if None.
+    baseline : Dataset, str or data, optional
+        What to compare with: a snapshot, its name (``"digits"``, ``"digits/1"``), or data.
+    label : str or array, optional
+        Name of the label column, or the labels: [rows]. ``y`` of ``(X, y)`` if None.
+    name : str, optional
+        Name of the report; ``dataset/version`` if the data was snapshotted, else ``data``.
+    on_fail : {"report", "raise"}
+        Whether a FAIL or ERROR raises, after the report is recorded.
+
+    Returns
+    -------
+    CheckReport
+        Every result that is no PASS, and one PASS line a check that says how many columns passed.
+
+    Raises
+    ------
+    CheckFailed
+        With ``on_fail="raise"``: names the worst finding.
+    NotFound
+        An unknown check, label column or dataset.
+    InvalidInput
+        Data that cannot be read, an unknown threshold, an empty suite.
+    """
+    if on_fail not in ("report", "raise"):
+        raise InvalidInput(f"on_fail is {on_fail!r}", hint='Use "report" or "raise".')
+    chosen = _chosen(suite)
+    started = time.perf_counter()
+    hashed = Hashed(read(read_data(data) if isinstance(data, str | Dataset) else data, label=label))
+    ws = workspace()
+    sample = Sample(hashed.frame, _baseline(baseline, ws))
+    results = [found for title, leaf, options in chosen for found in _run(title, leaf, sample, options)]
+    dataset = known_dataset(ws, hashed)
+    report = CheckReport(
+        id=new_id(CheckReport.prefix),
+        created_at=time.time(),
+        name=name or (f"{dataset.name}/{dataset.version}" if dataset else "data"),
+        status=_worst(results),
+        rows=sample.rows,
+        columns=len(sample.columns),
+        duration_s=time.perf_counter() - started,
+        results=results,
+        dataset=dataset.id if dataset else None,
+        parent=current_run(),
+    )
+    _keep(ws, report)
+    if on_fail == "raise" and not report.passed:
+        raise _failure(report)
+    return report
+
+
+def _keep(ws: Workspace, report: CheckReport) -> None:
+    """Write the report, its event and its links."""
+    with ws.store.transaction():
+        ws.store.put(report, payload={"status": report.status.value, "name": report.name})
+        if report.dataset:
+            ws.store.link(report.dataset, "checked_by", report.id)
+        if report.parent:
+            ws.store.link(report.parent, "produced", report.id)
+
+
+def _chosen(suite: Suite | None) -> list[tuple[str, Check, dict[str, Any]]]:
+    """Return name, function and thresholds of each check to run; refuse what is unknown before anything runs."""
+    if suite is None:
+        return [(name, checks[name], {}) for name in checks]
+    if isinstance(suite, str):
+        suite = [suite]
+    if not suite:
+        raise InvalidInput("the suite is empty", hint=f"Name some of: {', '.join(checks)}.")
+    if isinstance(suite, Mapping):
+        return [(name, checks[name], _options(name, checks[name], options)) for name, options in suite.items()]
+    return [(item, checks[item], {}) if isinstance(item, str) else (_name_of(item), item, {}) for item in suite]
+
+
+def _name_of(leaf: Check) -> str:
+    for name, known in checks.items():
+        if known is leaf:
+            return name
+    return getattr(leaf, "__name__", type(leaf).__name__).replace("_", "-")
+
+
+def _options(name: str, leaf: Check, options: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = list(inspect.signature(leaf).parameters)[1:]
+    for option in options:
+        if option not in parameters:
+            hint = did_you_mean(option, parameters) or f"Use some of: {', '.join(parameters) or 'none'}."
+            raise InvalidInput(f"check '{name}' has no threshold '{option}'", hint=hint)
+    return dict(options)
+
+
+def _baseline(baseline: Any, ws: Workspace) -> Mapping[str, Any] | None:
+    if baseline is None:
+        return None
+    if isinstance(baseline, str | Dataset):
+        return find_dataset(baseline, ws=ws).profile
+    return profile_frame(read(baseline))
+
+
+def _run(name: str, leaf: Callable[..., Any], sample: Sample, options: Mapping[str, Any]) -> list[CheckResult]:
+    """Return the results of one check; its crash is a result too, beside what it had found before."""
+    results: list[CheckResult] = []
+    try:
+        results.extend(_results(leaf(sample, **options), leaf))
+    except Exception as error:  # a check is anybody's code: its failure must not cost the other results
+        message = f"{type(error).__name__}: {error}"
+        results.append(result(Verdict.ERROR, message=message, fix="Mend the check, or leave it out of the suite."))
+    return [replace(found, check=name) for found in _collapsed(results)]
+
+
+def _results(outcome: Any, leaf: Callable[..., Any]) -> Iterable[CheckResult]:
+    if isinstance(outcome, CheckResult):
+        yield outcome
+    elif isinstance(outcome, bool | np.bool_):
+        says = (inspect.getdoc(leaf) or "").partition("\n")[0]
+        yield result(Verdict.PASS if outcome else Verdict.FAIL, message=says)
+    elif isinstance(outcome, Iterable) and not isinstance(outcome, str | bytes | Mapping):
+        for item in outcome:
+            if not isinstance(item, CheckResult):
+                raise TypeError(f"the check gave a {type(item).__name__}, not a result")
+            yield item
+    else:
+        raise TypeError(f"the check returned a {type(outcome).__name__}, not True, False or results")
+
+
+def _collapsed(results: list[CheckResult]) -> list[CheckResult]:
+    """Return what did not pass, worst first, and one line for all columns that passed."""
+    passed = [found for found in results if found.verdict is Verdict.PASS]
+    others = sorted((f for f in results if f.verdict is not Verdict.PASS), key=lambda found: -found.verdict.severity)
+    if len(passed) < 2:
+        return [*others, *passed] or [result(Verdict.PASS, message="nothing found")]
+    values = [found.value for found in passed if found.value is not None]
+    line = result(
+        Verdict.PASS,
+        value=max(values) if values else None,
+        limit=passed[0].limit,
+        unit=passed[0].unit,
+        message=f"{len(passed):,} of {len(results):,} columns pass",
+        evidence={"passed": len(passed), "columns": len(results)},
+    )
+    return [*others, line]
+
+
+def _worst(results: Sequence[CheckResult]) -> Verdict:
+    """Return the worst verdict; a check that does not apply says nothing, unless none does."""
+    told = [found.verdict for found in results if found.verdict is not Verdict.SKIPPED]
+    return max(told, key=lambda verdict: verdict.severity, default=Verdict.SKIPPED)
+
+
+def _failure(report: CheckReport) -> CheckFailed:
+    bad = [found for found in report.results if found.verdict in (Verdict.FAIL, Verdict.ERROR)]
+    worst = max(bad, key=_weight)
+    where = f" on column '{worst.column}'" if worst.column else ""
+    more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
+    verb = "failed" if worst.verdict is Verdict.FAIL else "crashed"
+    hint = worst.fix or "Look at the report: nb.find('checks')[0]."
+    return CheckFailed(f"check '{worst.check}' {verb}{where}: {worst.message}{more}", hint=hint)
+
+
+def _weight(found: CheckResult) -> tuple[int, float]:
+    """Return the order of badness: a finding in the data before a crash, then how far beyond the limit."""
+    if found.value is None or found.limit is None:
+        return found.verdict is Verdict.FAIL, 0.0
+    return found.verdict is Verdict.FAIL, abs(found.value - found.limit)

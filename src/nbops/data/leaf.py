@@ -1,0 +1,132 @@
+"""What a data check is: a decorated function of a `Sample`, and the helpers it judges with.
+
+The checks that ship are in `nbops.data.checks`; running them is in `checking`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from nbops.core.records import CheckResult, Verdict
+from nbops.core.registry import Registry
+from nbops.data.columns import Column, Frame
+from nbops.data.profiling import profile_frame
+
+Outcome = bool | CheckResult | Iterable[CheckResult] | None
+Check = Callable[..., Outcome]
+
+_HERE = "nbops.data.checks"
+checks: Registry[Check] = Registry(
+    "check",
+    group="nbops.checks",
+    modules=(
+        f"{_HERE}.missing_values",
+        f"{_HERE}.constant_column",
+        f"{_HERE}.duplicate_rows",
+        f"{_HERE}.mixed_types",
+        f"{_HERE}.outside_baseline",
+        f"{_HERE}.label_imbalance",
+    ),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """The data that a check looks at.
+
+    Attributes
+    ----------
+    frame : Frame
+        The columns in canonical form.
+    baseline : mapping or None
+        A profile to compare with: ``{"rows": …, "columns": {name: …}}``.
+    """
+
+    frame: Frame
+    baseline: Mapping[str, Any] | None = None
+
+    @property
+    def native(self) -> Any:
+        """The object that was given to `nb.check`: your data frame or array."""
+        return self.frame.native
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return self.frame.rows
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """All columns, the label among them."""
+        return self.frame.columns
+
+    @property
+    def label(self) -> Column | None:
+        """The label column, or None."""
+        return self.frame.column(self.frame.label) if self.frame.label else None
+
+    @cached_property
+    def profile(self) -> dict[str, Any]:
+        """Profile of the data, computed once for all checks; see `nbops.data.profiling`."""
+        return profile_frame(self.frame)
+
+
+def judged(
+    value: float, *, warn: float | None = None, fail: float | None = None, below: bool = False, column: str = "",
+    unit: str = "", message: str = "", fix: str = "", evidence: Mapping[str, Any] | None = None,
+) -> CheckResult:  # fmt: skip
+    """Return the result of a measured `value`: FAIL beyond `fail`, WARN beyond `warn`, else PASS.
+
+    Beyond is above, or below with ``below=True``. The limit that decided is kept; `fix` only where it is needed.
+    """
+
+    def beyond(limit: float | None) -> bool:
+        return limit is not None and (value < limit if below else value > limit)
+
+    verdict = Verdict.FAIL if beyond(fail) else Verdict.WARN if beyond(warn) else Verdict.PASS
+    limit = fail if verdict is Verdict.FAIL or warn is None else warn
+    return result(
+        verdict,
+        column=column,
+        value=float(value),
+        limit=limit,
+        unit=unit,
+        message=message,
+        fix="" if verdict is Verdict.PASS else fix,
+        evidence=evidence,
+    )
+
+
+def result(
+    verdict: Verdict | str, *, column: str = "", value: float | None = None, limit: float | None = None,
+    unit: str = "", message: str = "", fix: str = "", evidence: Mapping[str, Any] | None = None,
+) -> CheckResult:  # fmt: skip
+    """Return one result with a verdict that the check itself came to; the engine adds the check's name."""
+    return CheckResult(
+        check="",
+        verdict=Verdict(verdict),
+        column=column,
+        value=value,
+        limit=limit,
+        unit=unit,
+        message=message,
+        fix=fix,
+        evidence=dict(evidence or {}),
+    )
+
+
+def skipped(why: str, *, column: str = "", fix: str = "") -> CheckResult:
+    """Return the result of a check that does not apply, and why."""
+    return result(Verdict.SKIPPED, column=column, message=why, fix=fix)
+
+
+def percent(share: float) -> str:
+    """Return a share as text with about three significant digits: ``4.17 %``; never 0 % or 100 % for nearly."""
+    if 0 < share < 0.0001:
+        return "< 0.01 %"
+    if 0.9999 < share < 1:
+        return "> 99.99 %"
+    return f"{100 * share:.3g} %"
