@@ -1,0 +1,90 @@
+"""torch's global optimizer hooks, shared by all open watches: one pair while any is open, none otherwise.
+
+They see every optimizer of the process, so a loop needs no change and the optimizer need
+not be passed; each watch looks only at optimizers that hold parameters of its model.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from nbops.store.context import CellRef
+
+
+class Listener(Protocol):
+    """What is told about steps: a session."""
+
+    label: str
+    cell: CellRef | None
+    model_name: str
+    is_open: bool
+
+    @property
+    def model(self) -> nn.Module | None: ...
+    def before(
+        self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]: ...
+    def after(self, optimizer: torch.optim.Optimizer) -> None: ...
+    def close(self) -> None: ...
+
+
+_sessions: weakref.WeakSet[Listener] = weakref.WeakSet()
+_handles: list[Any] = []
+_depth = 0  # torch iterates over its hooks: they must not be removed from inside one
+
+
+def enlist(session: Listener) -> None:
+    """Let `session` see optimizer steps."""
+    _sessions.add(session)
+    if not _handles:
+        _handles.append(register_optimizer_step_pre_hook(_before))
+        _handles.append(register_optimizer_step_post_hook(_after))
+
+
+def dismiss(session: Listener) -> None:
+    """Stop telling `session`; the hooks go with the last one that is open."""
+    _sessions.discard(session)
+    prune()
+
+
+def prune() -> None:
+    """Remove torch's hooks if no session is open: also after a model was freed without closing its watch."""
+    if not _depth and not any(other.is_open for other in open_sessions()):
+        while _handles:
+            _handles.pop().remove()
+
+
+def open_sessions() -> list[Listener]:
+    """Return the sessions that are open."""
+    return [session for session in _sessions if session.is_open]
+
+
+def _before(optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    global _depth
+    if torch.compiler.is_compiling():
+        return None
+    call = args, kwargs
+    _depth += 1
+    try:
+        for session in open_sessions():
+            call = session.before(optimizer, *call)
+    finally:
+        _depth -= 1
+    return call
+
+
+def _after(optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    global _depth
+    if torch.compiler.is_compiling():
+        return
+    _depth += 1
+    try:
+        for session in open_sessions():
+            session.after(optimizer)
+    finally:
+        _depth -= 1
