@@ -54,7 +54,7 @@ def test_the_whole_life_of_a_model(notebook: Path, workspace: Any) -> None:
 
     run = nb.find("runs", "name == 'digits-cnn'")[0]
     assert (run.status, run.parent, run.params["epochs"]) == ("FINISHED", step.id, 5)
-    assert run.summary["loss"].count == 5 * 22
+    assert run.summary["loss"].count == 5 * 43
     assert run.cell_id == "train"
     assert nb.find("diagnoses").total == 0
 

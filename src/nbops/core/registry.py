@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
 from nbops.core.errors import Conflict, NotFound, did_you_mean
@@ -59,6 +58,8 @@ class Registry(Mapping[str, T], Generic[T]):
     def _load_others(self) -> None:
         if not self._others_loaded and self._group:
             self._others_loaded = True
+            from importlib.metadata import entry_points  # 20 ms that most sessions never need
+
             for point in entry_points(group=self._group):
                 if point.name not in self._entries:
                     self._entries[point.name] = point.load()

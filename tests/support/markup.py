@@ -1,0 +1,49 @@
+"""What holds for the HTML of every card: well-formed, no script, nothing from outside, at most 20 KB."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+from nbops.view import html
+
+EVIL = "<script>alert('x')</script>\"'&\x1b[31m<img src=x onerror=y>"
+VOID = {"br", "hr", "img", "meta", "line", "rect", "path", "circle", "polyline"}
+
+
+class Checker(HTMLParser):
+    """Fails on tags that are not closed in order; collects tags and attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+def check_html(markup: str) -> Checker:
+    """Assert that a card is well-formed, has no script and asks for nothing outside itself."""
+    found = Checker()
+    found.feed(markup)
+    found.close()
+    assert found.open == []
+    assert not found.tags & {"script", "iframe", "link", "object", "img", "form"}
+    assert not [name for name in found.attributes if name.startswith("on")]
+    assert not found.attributes & {"src", "href", "srcset", "action", "data", "background"}
+    assert not re.search(r"url\(|@import", markup.partition("</style>")[0])
+    assert len(markup.encode()) <= html.MAX_BYTES
+    return found
