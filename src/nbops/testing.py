@@ -1,24 +1,27 @@
 """Public contracts: subclass one, give it your backend, and pytest shows whether it keeps the seam's promises.
 
-`StoreContract`, `ArtifactContract` and `RuntimeContract` are collected by pytest
+`StoreContract`, `ArtifactContract`, `RuntimeContract` and `EngineContract` are collected by pytest
 through their subclasses, which provide the fixtures named in each class.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import json
 import math
 import struct
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nbops.core.errors import CorruptData, InvalidInput, NotFound, SignatureMismatch
+from nbops.core.errors import Conflict, CorruptData, InvalidInput, NotFound, SignatureMismatch
 from nbops.core.ids import new_id
-from nbops.core.protocols import ArtifactStore, Points, Store
+from nbops.core.protocols import ArtifactStore, Engine, Points, StepContext, Store
 from nbops.core.query import parse, parse_order
 from nbops.core.records import Artifact, Dataset, Run, RunStatus, replace
 
@@ -288,9 +291,88 @@ class RuntimeContract:
         with pytest.raises(SignatureMismatch, match=name):
             runtime.predict({**batch, name: batch[name].reshape(len(batch[name]), -1)[:, :1].repeat(7, axis=1)})
 
-    def test_memory_is_told(self, runtime: Any) -> None:
-        assert runtime.memory_bytes() > 0
+    def test_a_missing_and_an_unknown_input_are_refused(self, runtime: Any, batch: Any) -> None:
+        name, *_ = batch
+        without = {key: value for key, value in batch.items() if key != name}
+        for inputs in (without, {**without, name + "x": batch[name]}):
+            with pytest.raises(SignatureMismatch, match=name):
+                runtime.predict(inputs)
+        assert runtime.predict(batch)
 
-    def test_closing_twice_is_fine(self, runtime: Any) -> None:
+    def test_threads_get_their_own_answers(self, runtime: Any, batch: Any) -> None:
+        import numpy as np
+
+        whole = runtime.predict(batch)
+        answers: dict[int, Any] = {}
+
+        def ask(row: int) -> None:
+            answers[row] = runtime.predict({name: value[row : row + 1] for name, value in batch.items()})
+
+        threads = [threading.Thread(target=ask, args=(row % 3,)) for row in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for row, answer in answers.items():
+            for name, value in answer.items():
+                np.testing.assert_allclose(value[0], whole[name][row], rtol=1e-4, atol=1e-5)
+
+    def test_memory_is_told_until_it_is_closed(self, runtime: Any, batch: Any) -> None:
+        assert runtime.memory_bytes() > 0
         runtime.close()
         runtime.close()
+        assert runtime.memory_bytes() == 0
+        with pytest.raises(Conflict):
+            runtime.predict(batch)
+
+
+class EngineContract:
+    """What every Engine keeps. Provide fixtures `engine` and `run_id` (the id of an open run).
+
+    Further, a `step_folder` (a Path) that the engine can reach.
+    """
+
+    def step(self, folder: Path, run_id: str, *sources: str, **parameters: Any) -> StepContext:
+        """Return the context of a notebook with one cell per source, the first tagged ``parameters``."""
+        cells: list[dict[str, Any]] = [
+            {
+                "cell_type": "code",
+                "id": f"c{n}",
+                "metadata": {"tags": ["parameters"]} if n == 0 else {},
+                "execution_count": None,
+                "outputs": [],
+                "source": source,
+            }
+            for n, source in enumerate(sources)
+        ]
+        kernel = {"name": "python3", "language": "python", "display_name": "Python 3"}
+        path = folder / "step.ipynb"
+        path.write_text(
+            json.dumps({"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5})
+        )
+        return StepContext(path, parameters, run_id, folder, folder / "executed.ipynb")
+
+    def test_a_step_gets_its_parameters_and_leaves_the_notebook_alone(
+        self, engine: Engine, run_id: str, step_folder: Path
+    ) -> None:
+        context = self.step(step_folder, run_id, "n: int = 1", "open('told', 'w').write(str(n * 2))", n=21)
+        before = context.notebook.read_bytes()
+        outcome = engine.execute(context)
+        assert (outcome.status, outcome.error) == (RunStatus.FINISHED, None)
+        assert (step_folder / "told").read_text() == "42"
+        assert context.notebook.read_bytes() == before
+        assert json.loads(outcome.output.read_text())["cells"]
+
+    def test_a_failing_cell_is_an_outcome_and_stops_the_step(
+        self, engine: Engine, run_id: str, step_folder: Path
+    ) -> None:
+        context = self.step(step_folder, run_id, "x = 0", "1 / x", "open('after', 'w')")
+        outcome = engine.execute(context)
+        assert outcome.status == RunStatus.FAILED
+        assert (outcome.error.type, outcome.error.cell_id) == ("ZeroDivisionError", "c1")
+        assert not (step_folder / "after").exists()
+
+    def test_the_environment_reaches_the_step(self, engine: Engine, run_id: str, step_folder: Path) -> None:
+        context = self.step(step_folder, run_id, "import os", "open('told', 'w').write(os.environ['GIVEN'])")
+        outcome = engine.execute(dataclasses.replace(context, env={"GIVEN": "here"}))
+        assert (outcome.status, (step_folder / "told").read_text()) == (RunStatus.FINISHED, "here")

@@ -148,7 +148,7 @@ def lineage(of: Any) -> Lineage:
     if isinstance(of, str):
         root = resolve(ws, of)
     else:
-        record = getattr(of, "record", None) or getattr(of, "version", None) or of
+        record = of if isinstance(of, Record) else getattr(of, "record", None) or getattr(of, "version", None)
         if not isinstance(record, Record):
             raise NotFound(f"a {type(of).__name__} has no lineage", hint="Pass a record, a handle, an id or a name.")
         root = record
