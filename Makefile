@@ -64,7 +64,7 @@ docs-serve: $(DONE)/dev ## show the documentation while you write it
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 bench: .venv-bench/.done ## measure against the peers, in an environment of its own
-	.venv-bench/bin/python -m pytest tests/benchmarks -q -s -p no:cacheprovider --override-ini=addopts=--import-mode=importlib --override-ini=timeout=0 $(ARGS)
+	.venv-bench/bin/python -m pytest tests/benchmarks -q -s -p no:cacheprovider --override-ini=addopts=--import-mode=importlib --override-ini=timeout=0 --override-ini=filterwarnings=ignore $(ARGS)
 
 tools: $(DONE)/tools ## Chromium and PostgreSQL for the tests
 

@@ -16,6 +16,7 @@ import nbops as nb
 from nbops.store.workspace import init
 
 GROUP = "Tracking"
+pytestmark = pytest.mark.leaks("MLflow keeps its database open until the process ends")
 POINTS = 500_000
 
 
