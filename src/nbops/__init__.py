@@ -45,6 +45,8 @@ _NAMES = {
     # serving
     "serve": "nbops.serving.endpoints",
     "endpoints": "nbops.serving.endpoints",
+    "attach": "nbops.serving.endpoints",
+    "stop": "nbops.serving.endpoints",
     # pipelines
     "run_notebook": "nbops.pipelines.steps",
     "output": "nbops.pipelines.steps",
