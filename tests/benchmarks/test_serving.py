@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import socket
 import statistics
 import subprocess
@@ -96,14 +97,16 @@ def running(command: list[str], port: int, log: Path) -> Iterator[None]:
                 time.sleep(0.1)
             yield
         finally:
-            for child in [*psutil.Process(process.pid).children(recursive=True), process]:
-                child.kill()
+            if process.poll() is None:
+                for child in [*psutil.Process(process.pid).children(recursive=True), process]:
+                    child.kill()
 
 
 @pytest.fixture
 def targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Target]]:
     """Ours first, then the peers that are installed."""
     monkeypatch.delenv("PYTHONPATH", raising=False)  # servers as they are outside the tests
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")  # this uvicorn
     model = tiny_onnx()
     onnx.save(model, tmp_path / "model.onnx")
     tensor = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": ROW}
