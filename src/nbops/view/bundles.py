@@ -1,0 +1,12 @@
+"""From a card to the mime bundle that a front end picks from."""
+
+from __future__ import annotations
+
+from nbops.core.display import Bundle
+from nbops.view import html, text
+from nbops.view.cards import Card
+
+
+def bundle(card: Card) -> Bundle:
+    """Return the mime bundle of `card`: ``text/plain`` and ``text/html``."""
+    return {"text/plain": text.render(card), "text/html": html.render(card)}

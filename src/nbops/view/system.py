@@ -1,0 +1,101 @@
+"""Cards of the workspace: status, doctor, help, lineage and events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nbops.core.display import Bundle
+from nbops.core.ids import short_id
+from nbops.core.records import Event, Record
+from nbops.view.bundles import bundle
+from nbops.view.cards import Card, Chip, Code, Facts, Grid, Key, Mono, Note, Part, chip
+from nbops.view.format import number, plural, text, when
+from nbops.view.graphs import Graph, Node
+from nbops.view.reading import attribute
+from nbops.view.tables import grid_of
+
+_NOUNS = {"run": "run", "dataset": "data", "model": "model", "endpoint": "endpoint", "check": "check",
+          "artifact": "file", "alias": "alias", "diagnosis": "finding"}  # fmt: skip
+
+
+def show_status(value: Any) -> Bundle:
+    """Draw a `Status`: what the workspace holds, what runs, what serves, what to type next."""
+    counts: Mapping[str, int] = value.counts
+    keys = tuple(Key(f"{counts[kind]:,}", name) for kind, name in (
+        ("run", "runs"), ("dataset", "datasets"), ("model", "model versions"), ("endpoint", "endpoints serving"),
+    ) if kind in counts)  # fmt: skip
+    parts: list[Part] = []
+    for table in value.tables:
+        if len(table):
+            parts.append(grid_of(table, limit=5))
+    for line in value.notes:
+        parts.append(Note(line, "dim"))
+    state = chip("RUNNING", plural(value.running, "run") + " running") if value.running else chip("ok", "idle")
+    state = state if value.path else Chip("–", "no workspace yet", "dim")
+    return bundle(Card("nbops", state, facts=(value.path or value.would_be, value.store), keys=keys,
+                       parts=tuple(parts), actions=tuple(value.next)))  # fmt: skip
+
+
+def show_doctor(value: Any) -> Bundle:
+    """Draw a `Doctor` report: each finding with what to do, worst first."""
+    rows = tuple((chip(f.verdict), f.name, f.found, f.fix) for f in sorted(
+        value.findings, key=lambda f: -f.verdict.severity))  # fmt: skip
+    worst = max((f.verdict for f in value.findings), key=lambda v: v.severity)
+    bad = sum(f.verdict.severity > 1 for f in value.findings)
+    state = chip("pass", "all well") if not bad else chip(worst, plural(bad, "thing") + " to look at")
+    return bundle(Card("doctor", state, parts=(Grid(("state", "what", "found", "what to do"), rows),)))
+
+
+def show_help(value: Any) -> Bundle:
+    """Draw `Help`: what a verb does, its arguments, an example; or all verbs."""
+    parts: list[Part] = [Note(value.text)] if value.text else []
+    if value.usage:
+        parts.append(Code(value.usage))
+    if value.rows:
+        parts.append(Grid(value.head, tuple((Mono(name), said) for name, said in value.rows)))
+    if value.examples:
+        parts.append(Code("\n".join(value.examples)))
+    return bundle(Card(value.title, parts=tuple(parts)))
+
+
+def show_event(value: Event) -> Bundle:
+    """Draw an `Event`: when, what, about which record."""
+    pairs = tuple((name, number(found)) for name, found in value.payload.items())
+    parts: tuple[Part, ...] = (Facts("with", pairs),) if pairs else ()
+    return bundle(
+        Card(value.kind, id=short_id(value.subject), facts=(f"seq {value.seq:,}", when(value.at)), parts=parts)
+    )
+
+
+def show_lineage(value: Any) -> Bundle:
+    """Draw a `Lineage`: what flows into the root and out of it, from left to right."""
+    nodes = value.nodes.values() if isinstance(value.nodes, Mapping) else value.nodes
+    root = attribute(value.root, "id", default=value.root) or ""
+    drawn = tuple(node_of(node) for node in nodes)
+    names = {node.id: node.name for node in drawn}
+    edges = tuple((link.source, link.relation, link.target) for link in value.links)
+    if not edges:
+        parts: tuple[Part, ...] = (
+            Note("Nothing is linked to it yet. Use a dataset in a run, or register a model.", "dim"),
+        )
+    else:
+        parts = (Graph(drawn, edges, root),)
+    title = f"lineage of {names[root]}" if root in names else "lineage"
+    return bundle(Card(title, facts=(plural(len(drawn), "record"), plural(len(edges), "link")), parts=parts))
+
+
+def node_of(record: Any) -> Node:
+    """Return the box of a record: its noun, its name as one refers to it, its state."""
+    if not isinstance(record, Record):
+        id = text(attribute(record, "id", default=record))
+        return Node(
+            id, text(attribute(record, "kind", default="")), text(attribute(record, "name", default=short_id(id)))
+        )
+    number_of = attribute(record, "version", "number")
+    is_versioned = record.kind in ("dataset", "model") and number_of is not None
+    name = text(attribute(record, "name", default=short_id(record.id)))
+    state = text(attribute(record, "status", default=""))
+    found = chip(state) if state else None
+    return Node(record.id, _NOUNS.get(record.kind, record.kind), f"{name}/{number_of}" if is_versioned else name,
+                str(found) if found else "", found.tone if found else "dim")  # fmt: skip
