@@ -36,7 +36,7 @@ def test_a_faithful_export_passes_on_every_row(exported: Path, trained_cnn: Any,
     [figures] = report.outputs
     assert figures.max_rel < 1e-5
     assert figures.argmax_changed_share == 0
-    assert "equal to the torch within" in report.message
+    assert "equal to the torch model within" in report.message
 
 
 @pytest.mark.parametrize("scale", [1.1, 1.01, -1.0])

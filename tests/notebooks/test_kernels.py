@@ -1,4 +1,4 @@
-"""Real kernels: a kill in the middle of logging, a failing cell that stops Run All, cell ids as JupyterLab sends them."""
+"""Real kernels: a kill while logging, a failing cell that stops Run All, cell ids as JupyterLab sends them."""
 
 from __future__ import annotations
 

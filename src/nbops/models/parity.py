@@ -88,7 +88,7 @@ class ParityReport(Shown, msgspec.Struct, frozen=True, kw_only=True):
             return f"{place} at batch size {w.batch}{difference}{f' ({w.reason})' if w.reason else ''}"
         closest = max((o.max_rel for o in self.outputs), default=0.0)
         sizes = ", ".join(map(str, self.batches))
-        beside = f"equal to the {self.original}" if self.original else "equal across batch sizes (no original)"
+        beside = f"equal to the {self.original} model" if self.original else "equal across batch sizes (no original)"
         return f"{beside} within {closest:.1e} of scale on {self.rows} rows at batch sizes {sizes}"
 
 

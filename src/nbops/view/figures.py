@@ -89,14 +89,15 @@ def svg(figure: Figure, *, width: int = 790, height: int = 170, points: int = 12
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
     first, last = min(float(x.steps[0]) for x in drawn), max(float(x.steps[-1]) for x in drawn)
     labels = [cut(text(line.name), 18) for line in drawn]
-    right = width - 14 - 6.4 * max(len(label) for label in labels)
+    across_name = cut(text(figure.x), 18) + (", log y" if log else "")
+    right = width - 14 - 6.4 * max(len(label) for label in [*labels, across_name])
     if not log and 0 < low < high * 0.3:
         low = 0.0  # near enough: heights can then be compared
     across, up = axis(first, last, 48, right), axis(low, high, height - 24, 10, log=log)
     if first == last:
         across = Axis(first - 1, last + 1, 48, right)
     columns = max(10, min(int(right - 48), points // (2 * len(drawn)) - 2))
-    body = [_grid(across, up, right, height, figure.x, log)]
+    body = [_grid(across, up, right, height, across_name, log)]
     body += [_path(line, across, up, i, columns, log) for i, line in enumerate(drawn)]
     body.append(_ends(drawn, labels, across, up, height, log))
     body.append(_first_bad(drawn, across, height))
@@ -125,8 +126,7 @@ def _grid(across: Axis, up: Axis, right: float, height: int, label: str, log: bo
         f'<text x="{across.at(t):.1f}" y="{height - 6}" text-anchor="middle">{escape(number(int(t)))}</text>'
         for t in below
     )
-    axis_name = f"{text(label)}{', log scale' if log else ''}"
-    names += f'<text x="{right + 8:.0f}" y="{height - 6}">{escape(cut(axis_name, 20))}</text>'
+    names += f'<text x="{right + 8:.0f}" y="{height - 6}">{escape(label)}</text>'
     return f'<g stroke="var(--nb-line,#e5e7eb)">{lines}</g><g fill="var(--nb-dim,#6b7280)" font-size="11">{names}</g>'
 
 
