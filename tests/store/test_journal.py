@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import math
-import os
 import struct
+import subprocess
+import sys
+import textwrap
 import threading
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbops.core.errors import InvalidInput, StoreError
+from nbops.core.errors import InvalidInput
 from nbops.store.folding import Folder
 from nbops.store.journal import Journal
 from nbops.store.memory import MemoryStore
@@ -89,22 +90,48 @@ def test_too_many_metrics_in_one_call_are_refused(journal: Journal) -> None:
         journal.log("r", None, {f"m{i}": 0.0 for i in range(70_000)})
 
 
-def test_a_full_disk_is_an_error_and_leaves_whole_frames(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+FULL_DISK = """
+    import resource, signal, sys
+    from pathlib import Path
+    from nbops.core.errors import StoreError
+    from nbops.store.journal import Journal
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit is an error then, as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, resource.RLIM_INFINITY))
+    journal, logged = Journal(Path(sys.argv[1])), 0
+    try:
+        while True:
+            journal.log("r", None, {"m": float(logged)})
+            logged += 1
+    except StoreError as error:
+        print(logged, "|", str(error).replace(chr(10), " "), flush=True)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    journal.log("r", None, {"m": -1.0})  # space again: it goes on
+    journal.close(remove=False)
+    """
+
+
+def test_a_full_disk_is_an_error_and_loses_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(FULL_DISK), str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    logged, _, message = done.stdout.partition(" | ")
+    assert "cannot write to" in message
+    assert "what was logged before is safe" in message
+    (path,) = tmp_path.glob("*.nbj")
+    scan = Scan()
+    scan.read(path.read_bytes(), verify=True)
+    ((_, _, columns),) = scan.columns()
+    assert columns.values.tolist() == [*map(float, range(int(logged))), -1.0]
+    assert columns.steps.tolist() == list(range(int(logged) + 1))
+
+
+def test_space_allocated_ahead_is_the_end_and_no_torn_frame(journal: Journal) -> None:
     journal.log("r", None, {"m": 1.0})
-    real = os.write
-    monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[: len(data) // 2]))  # a short write
-    with pytest.raises(StoreError, match="no space left on device"):
-        journal.log("r", None, {"m": 2.0})
-
-    def refuse(fd: int, data: bytes) -> int:
-        raise OSError(errno.ENOSPC, "full")
-
-    monkeypatch.setattr(os, "write", refuse)
-    with pytest.raises(StoreError, match="Free some disk space"):
-        journal.log("r", None, {"m": 3.0})
-    monkeypatch.setattr(os, "write", real)
-    journal.log("r", None, {"m": 4.0})
-    assert scanned(journal)["r", "m"] == ([0, 1], [1.0, 4.0])
+    assert journal.path.stat().st_size > journal.size
+    scan = Scan()
+    scan.read(journal.path.read_bytes(), verify=True)
+    assert (scan.consumed, scan.is_at_end) == (journal.size, True)
 
 
 calls = st.lists(
@@ -132,7 +159,7 @@ def test_any_mix_of_calls_is_read_back_and_a_torn_tail_costs_only_itself(
             steps = struct.pack(f"<{len(content)}q", *range(len(content)))
             journal.log_arrays("r", "x", steps=steps, times_ms=steps, values=packed)
             expected.setdefault("x", []).extend(content)
-    data = journal.path.read_bytes()
+    data = journal.path.read_bytes()[: journal.size]
     journal.close(remove=True)
     whole, torn = Scan(), Scan()
     whole.read(data, verify=True)
@@ -147,7 +174,7 @@ def test_any_mix_of_calls_is_read_back_and_a_torn_tail_costs_only_itself(
 def test_a_flipped_bit_stops_the_scan_before_it(journal: Journal) -> None:
     for i in range(100):
         journal.log("r", None, {"m": float(i)})
-    data = bytearray(journal.path.read_bytes())
+    data = bytearray(journal.path.read_bytes()[: journal.size])
     data[-1000] ^= 1
     scan = Scan()
     scan.read(bytes(data), verify=True)

@@ -180,7 +180,8 @@ def test_a_torn_tail_is_kept_aside_and_costs_only_itself(workspace: Workspace) -
     )
     id = child.communicate()[0].strip()
     (journal,) = (workspace.path / "journal").glob("*.nbj")
-    with journal.open("ab") as file:
+    with journal.open("r+b") as file:  # as if power had gone while the next frame was written
+        file.seek(len(journal.read_bytes().rstrip(b"\0")))
         file.write(b"\xff\x00\x00\x00half a frame")
     workspace.recover()
     assert values_of(workspace.store.points(id, "m")) == [1.0]

@@ -103,6 +103,7 @@ class Run(Record, frozen=True, kw_only=True):
     note: str = ""
     error: Failure | None = None
     context: dict[str, Any] = {}  # code, environment, hardware as captured at the start
+    resumes: list[float] = []  # when it was resumed, oldest first; each begins a new segment of its series
     summary: dict[str, Summary] = {}  # filled by the store from the points
 
     @property
@@ -130,6 +131,9 @@ class Cell(Record, frozen=True, kw_only=True):
     duration_s: float = 0.0
     status: str = "ok"  # ok, error, running, pending
     error: Failure | None = None
+    reads: list[str] = []  # names that it took from other cells
+    writes: list[str] = []  # names that it defined, changed or deleted
+    outputs: str = ""  # digest of its outputs, as nbformat's JSON, in the artifact store
 
 
 class Artifact(Record, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from nbops.core.errors import InvalidInput, MissingDependency, StoreError
 
-HEAD = "0001"
+HEAD = "0002"
 _BUSY_MS = 30_000
 # File systems on which SQLite's shared-memory WAL is unsafe (https://sqlite.org/wal.html, "Disadvantages").
 _REMOTE = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "fuse.sshfs",
@@ -68,6 +68,7 @@ def _sqlite(url: sa.URL) -> sa.Engine:
         connection.isolation_level = None  # we begin transactions ourselves: see _begin
         connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
         connection.execute(f"PRAGMA journal_mode={'WAL' if wal else 'DELETE'}")
+        connection.execute("PRAGMA wal_autocheckpoint=10000")  # 40 MB: a fold does not wait for the disk
         connection.execute(f"PRAGMA synchronous={'NORMAL' if wal else 'FULL'}")
 
     @sa.event.listens_for(engine, "begin")

@@ -1,7 +1,8 @@
 """Columnar points: how a chunk of one metric's points is laid out in bytes, and its summary.
 
-A chunk is a header (magic, version, count, NaN count, first and last step, first, last, min
-and max value) and three little-endian arrays: int64 steps, int64 milliseconds, float64 values.
+A chunk is a header (magic, count, NaN count, layout, first and last step, first, last, min
+and max value) and little-endian arrays: steps, milliseconds, float64 values. Steps that count up
+evenly and times that lie near each other, as they mostly do, take two numbers and half the room.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from nbops.core.records import Summary
 CHUNK_POINTS = 4096
 _HEADER = struct.Struct("<4sIIIqqdddd")
 _MAGIC = b"NBC1"
-_POINT_BYTES = 24
+_ROW = struct.Struct("<qq")  # where steps or times begin, and their stride
+_EVEN_STEPS, _ONE_TIME, _NEAR_TIMES = 1, 2, 4  # bits of the layout; none: int64 arrays
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -54,6 +56,8 @@ class Columns:
     def joined(cls, parts: Iterable[Columns]) -> Columns:
         """Return the parts one after the other."""
         items = list(parts)
+        if len(items) == 1:
+            return items[0]
         if not items:
             return cls(np.empty(0, "<i8"), np.empty(0, "<i8"), np.empty(0, "<f8"))
         return cls(
@@ -67,26 +71,65 @@ class Columns:
         return Points(run, metric, self.steps.tobytes(), self.times_ms.tobytes(), self.values.tobytes())
 
 
+def stride_of(steps: IntArray) -> int | None:
+    """Return the stride of evenly spaced steps, or None."""
+    if len(steps) < 2:
+        return 1 if len(steps) else None
+    stride = int(steps[1]) - int(steps[0])
+    even = abs(stride) < 1 << 31 and int(steps[-1]) - int(steps[0]) == stride * (len(steps) - 1)
+    return stride if even and bool((np.diff(steps) == stride).all()) else None
+
+
 def encode_chunk(columns: Columns) -> bytes:
     """Return the bytes of one chunk."""
     s = summarise(columns)
+    stride = stride_of(columns.steps)
+    layout, parts = 0, []
+    if stride is None:
+        parts.append(columns.steps.tobytes())
+    else:
+        layout |= _EVEN_STEPS
+        parts.append(_ROW.pack(int(columns.steps[0]), stride))
+    start = int(columns.times_ms.min())
+    reach = int(columns.times_ms.max()) - start
+    if reach == 0:
+        layout |= _ONE_TIME
+        parts.append(_ROW.pack(start, 0))
+    elif reach < 1 << 32:
+        layout |= _NEAR_TIMES
+        parts += [_ROW.pack(start, 0), (columns.times_ms - start).astype("<u4").tobytes()]
+    else:
+        parts.append(columns.times_ms.tobytes())
+    first_step = int(columns.steps[0])
     head = _HEADER.pack(
-        _MAGIC, len(columns), s.nan_count, 0, int(columns.steps[0]), s.last_step, s.first, s.last, s.min, s.max
+        _MAGIC, len(columns), s.nan_count, layout, first_step, s.last_step, s.first, s.last, s.min, s.max
     )
-    return b"".join((head, columns.steps.tobytes(), columns.times_ms.tobytes(), columns.values.tobytes()))
+    return b"".join((head, *parts, columns.values.tobytes()))
 
 
 def decode_chunk(data: bytes) -> Columns:
-    """Return the arrays of one chunk, without copying, or raise `CorruptData`."""
-    magic, count, *_ = _HEADER.unpack_from(data) if len(data) >= _HEADER.size else (b"", 0)
-    if magic != _MAGIC or len(data) != _HEADER.size + count * _POINT_BYTES:
+    """Return the arrays of one chunk, or raise `CorruptData`."""
+    magic, count, _, layout, *_ = _HEADER.unpack_from(data) if len(data) >= _HEADER.size else (b"", 0, 0, 0)
+    steps_size = _ROW.size if layout & _EVEN_STEPS else 8 * count
+    times_size = 8 * count
+    if layout & (_ONE_TIME | _NEAR_TIMES):
+        times_size = _ROW.size + (4 * count if layout & _NEAR_TIMES else 0)
+    if magic != _MAGIC or len(data) != _HEADER.size + steps_size + times_size + 8 * count:
         raise CorruptData(f"a chunk of {len(data)} bytes is damaged", hint="Restore the workspace from a backup.")
     at = _HEADER.size
-    return Columns(
-        np.frombuffer(data, "<i8", count, at),
-        np.frombuffer(data, "<i8", count, at + 8 * count),
-        np.frombuffer(data, "<f8", count, at + 16 * count),
-    )
+    if layout & _EVEN_STEPS:
+        first, stride = _ROW.unpack_from(data, at)
+        steps = first + stride * np.arange(count, dtype="<i8")
+    else:
+        steps = np.frombuffer(data, "<i8", count, at)
+    at += steps_size
+    if layout & _NEAR_TIMES:
+        times = _ROW.unpack_from(data, at)[0] + np.frombuffer(data, "<u4", count, at + _ROW.size).astype("<i8")
+    elif layout & _ONE_TIME:
+        times = np.full(count, _ROW.unpack_from(data, at)[0], "<i8")
+    else:
+        times = np.frombuffer(data, "<i8", count, at)
+    return Columns(steps, times, np.frombuffer(data, "<f8", count, at + times_size))
 
 
 def summarise(columns: Columns) -> Summary:

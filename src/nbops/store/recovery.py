@@ -68,7 +68,7 @@ def _fold_all(store: Store, name: str, fd: int) -> bool:
         if not scan.consumed and bound - at > _STRETCH_BYTES:  # one frame longer than a stretch
             scan.read(os.pread(fd, bound - at, at), verify=True)
         if not scan.consumed:
-            return False
+            return scan.is_at_end
         if at < folded:
             scan.columns()
         else:

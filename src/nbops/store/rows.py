@@ -9,8 +9,10 @@ from typing import Any
 from nbops.core.codec import encode
 from nbops.core.query import SPACES
 from nbops.core.records import Record, Summary, replace
+from nbops.store.tables import series
 
 COLUMNS = ("name", "status", "parent")
+_NAN = math.nan
 MAX_TEXT = 500  # an index entry of PostgreSQL holds 2,704 bytes; longer text is compared by this prefix
 
 
@@ -74,5 +76,22 @@ def series_row(run: str, metric: str, summary: Summary, chunks: int) -> dict[str
 
 def summary_of(row: Any) -> Summary:
     """Return the summary that a row of the series table holds."""
-    edges = {n: math.nan if getattr(row, n) is None else getattr(row, n) for n in ("first", "last", "min", "max")}
-    return Summary(count=row.count, nan_count=row.nan_count, last_step=row.last_step, **edges)
+    return summary_from(row.count, row.nan_count, row.last_step, row.first, row.last, row.min, row.max)
+
+
+# what `summary_from` takes, after the run and the metric
+SUMMARY_COLUMNS = tuple(
+    series.c[name] for name in ("run", "metric", "count", "nan_count", "last_step", "first", "last", "min", "max")
+)
+
+
+def summary_from(
+    count: int, nan_count: int, last_step: int, first: float | None, last: float | None, min: float | None,
+    max: float | None,
+) -> Summary:  # fmt: skip
+    """Return a summary from columns in this order; a page of runs makes ten thousand of them."""
+    return Summary(
+        count=count, nan_count=nan_count, last_step=last_step,
+        first=_NAN if first is None else first, last=_NAN if last is None else last,
+        min=_NAN if min is None else min, max=_NAN if max is None else max,
+    )  # fmt: skip

@@ -11,7 +11,17 @@ from functools import cache
 
 import numpy as np
 
-from nbops.store.journal import ARRAYS, ARRAYS_HEAD, DEFINE, DEFINE_HEAD, HEAD, POINTS, POINTS_HEAD
+from nbops.store.journal import (
+    ARRAYS,
+    ARRAYS_HEAD,
+    DEFINE,
+    DEFINE_HEAD,
+    EVEN,
+    EVEN_HEAD,
+    HEAD,
+    POINTS,
+    POINTS_HEAD,
+)  # fmt: skip
 from nbops.store.points import Columns, FloatArray, IntArray
 
 _FEW = 8  # below this many like frames the array view costs more than it saves
@@ -32,7 +42,9 @@ class Scan:
 
     keys: dict[int, tuple[str, str]] = field(default_factory=dict)
     consumed: int = 0
-    _parts: list[tuple[IntArray, IntArray, IntArray, FloatArray]] = field(default_factory=list)
+    is_at_end: bool = False  # met space that was allocated and never written
+    _mixed: list[tuple[IntArray, IntArray, IntArray, FloatArray]] = field(default_factory=list)
+    _found: dict[tuple[str, str], list[Columns]] = field(default_factory=dict)
 
     def read(self, data: bytes, *, verify: bool) -> None:
         """Take in whole frames from the start of `data`; `consumed` says how many bytes they were.
@@ -42,6 +54,9 @@ class Scan:
         at, view = 0, memoryview(data)
         while at + HEAD.size <= len(data):
             length, checksum = HEAD.unpack_from(data, at)
+            if length == 0:
+                self.is_at_end = True
+                break
             start, end = at + HEAD.size, at + HEAD.size + length
             if end > len(data) or (verify and zlib.crc32(view[start:end]) != checksum):
                 break
@@ -55,22 +70,30 @@ class Scan:
                 self.keys[key] = (run, data[text + run_size : text + run_size + metric_size].decode())
             elif data[start] == ARRAYS:
                 self._arrays(data, start)
+            elif data[start] == EVEN:
+                self._even(data, start)
             at = end
         self.consumed = at
 
     def columns(self) -> list[tuple[str, str, Columns]]:
         """Return (run, metric, points) for each metric seen, points in the order they were logged."""
-        if not self._parts:
-            return []
-        keys, steps, times, values = (np.concatenate(column) for column in zip(*self._parts, strict=True))
-        self._parts.clear()
+        self._sort()
+        found, self._found = self._found, {}
+        return [(run, metric, Columns.joined(parts)) for (run, metric), parts in found.items()]
+
+    def _sort(self) -> None:
+        """Sort the points of mixed frames by metric, keeping their order within each."""
+        if not self._mixed:
+            return
+        keys, steps, times, values = (np.concatenate(column) for column in zip(*self._mixed, strict=True))
+        self._mixed.clear()
         order = np.argsort(keys, kind="stable")
         starts = np.flatnonzero(np.diff(keys[order], prepend=-1))
-        found: dict[tuple[str, str], list[Columns]] = {}
         for index in np.split(order, starts[1:]):
-            name = self.keys[int(keys[index[0]])]
-            found.setdefault(name, []).append(Columns(steps[index], times[index], values[index]))
-        return [(run, metric, Columns.joined(parts)) for (run, metric), parts in found.items()]
+            self._add(int(keys[index[0]]), Columns(steps[index], times[index], values[index]))
+
+    def _add(self, key: int, columns: Columns) -> None:
+        self._found.setdefault(self.keys[key], []).append(columns)
 
     def _points(self, data: bytes, at: int, length: int, verify: bool) -> int:
         """Take in the frame at `at` and all like it that follow; return where they end."""
@@ -86,7 +109,7 @@ class Scan:
             many = _sound(data, at, size, many, array["crc"])
         points = array["points"][:many]
         times = np.repeat(array["time"][:many], count)
-        self._parts.append(
+        self._mixed.append(
             (points["key"].ravel().astype(np.int64), points["step"].ravel(), times, points["value"].ravel())
         )
         return at + many * size
@@ -94,14 +117,16 @@ class Scan:
     def _arrays(self, data: bytes, start: int) -> None:
         _, key, count = ARRAYS_HEAD.unpack_from(data, start)
         at = start + ARRAYS_HEAD.size
-        self._parts.append(
-            (
-                np.full(count, key, np.int64),
-                np.frombuffer(data, "<i8", count, at),
-                np.frombuffer(data, "<i8", count, at + 8 * count),
-                np.frombuffer(data, "<f8", count, at + 16 * count),
-            )
-        )
+        self._sort()  # what came before stays before
+        steps, times = np.frombuffer(data, "<i8", count, at), np.frombuffer(data, "<i8", count, at + 8 * count)
+        self._add(key, Columns(steps, times, np.frombuffer(data, "<f8", count, at + 16 * count)))
+
+    def _even(self, data: bytes, start: int) -> None:
+        _, key, count, first, stride, time_ms = EVEN_HEAD.unpack_from(data, start)
+        self._sort()
+        steps = first + stride * np.arange(count, dtype="<i8")
+        values = np.frombuffer(data, "<f8", count, start + EVEN_HEAD.size)
+        self._add(key, Columns(steps, np.full(count, time_ms, "<i8"), values))
 
 
 def _alike(few: np.ndarray[tuple[int], np.dtype[np.void]], length: int, count: int) -> bool:

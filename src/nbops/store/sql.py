@@ -19,13 +19,14 @@ from nbops.core.query import Node, Order
 from nbops.core.records import Event, Link, Record, Run, replace
 from nbops.store.engines import open_engine
 from nbops.store.forking import ForkGate
-from nbops.store.rows import attr_rows, clean, record_row, summary_of
+from nbops.store.rows import SUMMARY_COLUMNS, attr_rows, clean, record_row, summary_from
 from nbops.store.series import SeriesTables
-from nbops.store.sqlquery import compile_order, compile_where
+from nbops.store.sqlquery import compile_where, ordered
 from nbops.store.tables import attr, chunk, counter, event, link, record, series
 
 R = TypeVar("R", bound=Record)
 _EVENT_LOCK = 0x6E626F7065  # "nbope"
+_MANY = 500  # values bound in one statement
 
 
 @dataclass
@@ -137,10 +138,19 @@ class SqlStore:
         order_by: Sequence[Order] = (), limit: int | None = None, offset: int = 0,
     ) -> list[R]:  # fmt: skip
         """Return matching records, newest first unless ordered otherwise."""
-        query = sa.select(record.c.body).where(*_where(kind, where)).order_by(*compile_order(order_by))
+        query = sa.select(record.c.id if order_by and limit else record.c.body).where(*_where(kind, where))
         with self._reading() as connection:
-            bodies = connection.execute(query.limit(limit).offset(offset or None)).scalars().all()
+            bodies = connection.execute(ordered(query, order_by).limit(limit).offset(offset or None)).scalars().all()
+            if order_by and limit:  # ids are sorted without their bodies: only the page's own are read
+                bodies = self._bodies(connection, bodies)
             return self._with_summaries(connection, kind, [decode(body, kind) for body in bodies])
+
+    def _bodies(self, connection: sa.Connection, ids: Sequence[str]) -> list[str]:
+        found: dict[str, str] = {}
+        for start in range(0, len(ids), _MANY):
+            query = sa.select(record.c.id, record.c.body).where(record.c.id.in_(ids[start : start + _MANY]))
+            found.update((id, body) for id, body in connection.execute(query))
+        return [found[id] for id in ids if id in found]
 
     def count(self, kind: type[Record], where: Node | None = None) -> int:
         """Return how many records match."""
@@ -171,10 +181,10 @@ class SqlStore:
             return items
         found: dict[str, dict[str, Any]] = {item.id: {} for item in items}
         ids = list(found)
-        for start in range(0, len(ids), 500):
-            query = sa.select(series).where(series.c.run.in_(ids[start : start + 500])).order_by(series.c.metric)
-            for row in connection.execute(query):
-                found[row.run][row.metric] = summary_of(row)
+        for start in range(0, len(ids), _MANY):
+            query = sa.select(*SUMMARY_COLUMNS).where(series.c.run.in_(ids[start : start + _MANY]))
+            for run, metric, *values in connection.execute(query.order_by(series.c.run, series.c.metric)):
+                found[run][metric] = summary_from(*values)
         return [replace(item, summary=found[item.id]) if found[item.id] else item for item in items]
 
     # points
@@ -266,4 +276,4 @@ def _has_points(kind: type[Record]) -> bool:
 
 def _where(kind: type[Record], where: Node | None) -> list[sa.ColumnElement[bool]]:
     clauses: list[sa.ColumnElement[bool]] = [record.c.kind == kind.kind]
-    return clauses if where is None else [*clauses, compile_where(where)]
+    return clauses if where is None else [*clauses, compile_where(where, kind.kind)]

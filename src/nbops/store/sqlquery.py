@@ -33,44 +33,54 @@ _OPERATORS: dict[str, Callable[[Any, Any], Clause]] = {
 }
 
 
-def compile_where(node: Node) -> Clause:
-    """Return the WHERE clause of a query tree."""
+def compile_where(node: Node, kind: str) -> Clause:
+    """Return the WHERE clause of a query tree over records of one kind."""
     match node:
         case Both(op=op, items=items):
-            parts = [compile_where(item) for item in items]
+            parts = [compile_where(item, kind) for item in items]
             return sa.and_(*parts) if op == "and" else sa.or_(*parts)
         case Not(item=item):
-            return sa.not_(sa.func.coalesce(compile_where(item), sa.false()))
+            return sa.not_(sa.func.coalesce(compile_where(item, kind), sa.false()))
         case IsSet(field=field):
-            return _is_set(field)
+            return _is_set(field, kind)
         case Compare(field=field, op=op, value=value):
-            return _compare(field, op, value)
+            return _compare(field, op, value, kind)
 
 
-def compile_order(orders: Sequence[Order]) -> list[sa.ColumnElement[Any]]:
-    """Return ORDER BY terms: absent and NaN values last, newest first among equals."""
+def ordered(query: sa.Select[Any], orders: Sequence[Order]) -> sa.Select[Any]:
+    """Return a query of `record` in order: absent and NaN values last, newest first among equals.
+
+    Each key is joined once, so that a value is looked up once per row and not once per term.
+    """
+    source: sa.FromClause = record
     terms: list[sa.ColumnElement[Any]] = []
     for order in orders:
         column = _COLUMNS.get(order.field.key) if not order.field.space else None
         values: list[sa.ColumnElement[Any]]
-        values = [column] if column is not None else [_lookup(order.field, c) for c in (attr.c.num, attr.c.text)]
+        if column is not None:
+            values = [column]
+        else:
+            key = attr.alias()
+            place = sa.and_(key.c.record == record.c.id, key.c.space == order.field.space, key.c.key == order.field.key)
+            source = source.outerjoin(key, place)
+            values = [key.c.num, key.c.text]
         terms.append(sa.case((sa.and_(*(v.is_(None) for v in values)), 1), else_=0))
         terms += [v.desc() if order.descending else v.asc() for v in values]
-    return [*terms, record.c.created_at.desc(), record.c.id.desc()]
+    return query.select_from(source).order_by(*terms, record.c.created_at.desc(), record.c.id.desc())
 
 
-def _is_set(field: Field) -> Clause:
+def _is_set(field: Field, kind: str) -> Clause:
     column = _COLUMNS.get(field.key) if not field.space else None
-    return column.is_not(None) if column is not None else _exists(field)
+    return column.is_not(None) if column is not None else _has(field, kind)
 
 
-def _compare(field: Field, op: str, value: Any) -> Clause:
+def _compare(field: Field, op: str, value: Any, kind: str) -> Clause:
     if op == "in":
-        return sa.or_(sa.false(), *(_compare(field, "==", item) for item in value))
+        return sa.or_(sa.false(), *(_compare(field, "==", item, kind) for item in value))
     if value is None:
         if op not in ("==", "!="):
             return sa.false()
-        return _is_set(field) if op == "!=" else sa.not_(_is_set(field))
+        return _is_set(field, kind) if op == "!=" else sa.not_(_is_set(field, kind))
     column = _COLUMNS.get(field.key) if not field.space else None
     if column is not None:
         if isinstance(value, str) == (column is record.c.created_at):
@@ -78,8 +88,8 @@ def _compare(field: Field, op: str, value: Any) -> Clause:
         return _operate(column, op, value)
     side = attr.c.text if isinstance(value, str) or op == "contains" else attr.c.num
     if op == "!=":
-        return _exists(field, sa.or_(side.is_(None), side != value))
-    return _exists(field, _operate(side, op, value))
+        return _has(field, kind, sa.or_(side.is_(None), side != value))
+    return _has(field, kind, _operate(side, op, value))
 
 
 def _operate(column: sa.ColumnElement[Any], op: str, value: Any) -> Clause:
@@ -92,19 +102,9 @@ def _operate(column: sa.ColumnElement[Any], op: str, value: Any) -> Clause:
     return _OPERATORS[op](column, value)
 
 
-def _exists(field: Field, *conditions: Clause) -> Clause:
-    return (
-        sa.select(sa.literal(1))
-        .where(attr.c.record == record.c.id, attr.c.space == field.space, attr.c.key == field.key, *conditions)
-        .correlate(record)
-        .exists()
+def _has(field: Field, kind: str, *conditions: Clause) -> Clause:
+    """Return whether the record is among those whose value meets `conditions`: one walk along an index of `attr`."""
+    found = sa.select(attr.c.record).where(
+        attr.c.kind == kind, attr.c.space == field.space, attr.c.key == field.key, *conditions
     )
-
-
-def _lookup(field: Field, column: sa.ColumnElement[Any]) -> sa.ScalarSelect[Any]:
-    return (
-        sa.select(column)
-        .where(attr.c.record == record.c.id, attr.c.space == field.space, attr.c.key == field.key)
-        .correlate(record)
-        .scalar_subquery()
-    )
+    return record.c.id.in_(found)

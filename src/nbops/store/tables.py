@@ -40,7 +40,7 @@ attr = sa.Table(
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("num", _Float),
     sa.Column("text", sa.Text),
-    sa.Index(None, "kind", "space", "key", "num"),
+    sa.Index(None, "kind", "space", "key", "num", "record"),  # holds all that a filter by a number asks for
     sa.Index(None, "kind", "space", "key", "text"),
 )
 

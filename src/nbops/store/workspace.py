@@ -92,9 +92,21 @@ class Workspace:
 
     def log_arrays(self, points: Points) -> None:
         """Append many points of one metric."""
-        self._writer().log_arrays(
-            points.run, points.metric, steps=points.steps, times_ms=points.times_ms, values=points.values
-        )
+        from nbops.store.points import Columns, stride_of
+
+        columns, journal = Columns.of(points), self._writer()
+        if not len(columns):
+            return
+        stride = stride_of(columns.steps)
+        if stride is None or columns.times_ms.min() != columns.times_ms.max():
+            journal.log_arrays(
+                points.run, points.metric, steps=points.steps, times_ms=points.times_ms, values=points.values
+            )
+        else:
+            first, time_ms = int(columns.steps[0]), int(columns.times_ms[0])
+            journal.log_even(
+                points.run, points.metric, first=first, stride=stride, time_ms=time_ms, values=points.values
+            )
 
     def next_step(self, run_id: str, metric: str) -> int:
         """Return the step that an unstepped point of `metric` would get."""

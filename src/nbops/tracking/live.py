@@ -62,9 +62,13 @@ class LiveRun(Shown):
 
         Safe against ``kill -9`` when it returns. NaN and infinities are kept as they are.
         """
+        self.log_metrics(step, metrics)
+
+    def log_metrics(self, step: int | None, metrics: dict[str, float]) -> None:
+        """Log a mapping of metrics, whatever their names; see `log`."""
         if self._status is not RunStatus.RUNNING:
             raise self._ended("log")
-        if "step" in metrics and step is None:
+        if step is None and "step" in metrics:
             step = metrics.pop("step")  # type: ignore[assignment]
         if metrics:
             self._workspace.log(self.id, step, metrics)

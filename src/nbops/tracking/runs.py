@@ -125,7 +125,7 @@ def log(step: int | None = None, /, **metrics: float) -> None:
 
     Safe against ``kill -9`` when it returns.
     """
-    current().log(step, **metrics)
+    current().log_metrics(step, metrics)
 
 
 def log_series(name: str, steps: Any, values: Any) -> None:
