@@ -43,7 +43,7 @@ labextension: $(DONE)/front ## build the front end and link it into .venv
 lab: install ## open the quickstart in JupyterLab
 	$(BIN)/jupyter lab $(NB)
 
-test: $(DONE)/dev $(DONE)/front $(DONE)/tools lint ## all checks and tests
+test: $(DONE)/dev $(DONE)/front $(DONE)/tools $(DONE)/mlflow-clients lint ## all checks and tests
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(DONE)/dev $(DONE)/modules ## ruff, mypy --strict and the TypeScript compiler
@@ -80,7 +80,7 @@ clean: ## remove what was built, keep the environments
 	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 clean-all: clean ## remove the environments and the demo's records too
-	rm -rf $(VENV) .venv-bench labextension/node_modules labextension/.yarn .nbops
+	rm -rf $(VENV) .venv-bench .venv-mlflow labextension/node_modules labextension/.yarn .nbops
 
 # ---- how it comes about ----------------------------------------------------------------------------------------------
 
@@ -125,6 +125,13 @@ $(DONE)/front: $(BUNDLE) $(DONE)/nbops
 
 $(DONE)/tools: scripts/bring_tools.py | $(DONE)/dev
 	@$(BIN)/python scripts/bring_tools.py
+	@touch $@
+
+# MLflow's own clients, each version alone: the tests talk to our server with them, unmodified.
+$(DONE)/mlflow-clients: requirements/mlflow-clients.txt | $(DONE)/venv
+	@for version in $$(cat $<); do \
+		$(BIN)/python -m venv .venv-mlflow/$$version && .venv-mlflow/$$version/bin/python -m pip \
+			--disable-pip-version-check install --quiet mlflow-skinny==$$version pandas || exit 1; done
 	@touch $@
 
 .venv-bench/.done: requirements/bench.txt requirements/bench-constraints.txt requirements/torch.txt pyproject.toml

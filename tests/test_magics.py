@@ -54,6 +54,11 @@ def runs_of(workspace: Workspace) -> list[Run]:
     return workspace.store.find(Run)[::-1]
 
 
+def cells_of(workspace: Workspace) -> list[Cell]:
+    workspace.flush()
+    return workspace.store.find(Cell)
+
+
 # ---- the first line --------------------------------------------------------------------------------------------------
 
 
@@ -197,7 +202,7 @@ def test_a_cell_that_runs_cells_is_one_cell(shell: Any, workspace: Workspace) ->
     ran(shell, "%%mlops run fit\nshell.run_cell('1 + 1')\nnb.log(loss=1.0)\n")
     (found,) = runs_of(workspace)
     assert found.metrics == {"loss": 1.0}
-    sources = [cell.source for cell in workspace.store.find(Cell)]
+    sources = [cell.source for cell in cells_of(workspace)]
     assert len([s for s in sources if s.startswith("%%mlops run fit")]) == 1
     assert "1 + 1" not in sources
 
@@ -215,7 +220,7 @@ def test_the_cell_magic_called_as_a_function_says_where_it_belongs(shell: Any) -
 def test_executed_cells_are_recorded_with_the_run(shell: Any, workspace: Workspace) -> None:
     ran(shell, "a = 1")
     ran(shell, "%%mlops run fit\nb = a + 1", cell_id="3fa8b2c1-77aa-4bcd-9e10-0123456789ab")
-    cells = {cell.source: cell for cell in workspace.store.find(Cell)}
+    cells = {cell.source: cell for cell in cells_of(workspace)}
     assert set(cells) == {"a = 1", "%%mlops run fit\nb = a + 1"}
     assert cells["%%mlops run fit\nb = a + 1"].cell_id == "3fa8b2c1-77aa-4bcd-9e10-0123456789ab"
 
@@ -253,7 +258,7 @@ def test_cells_of_other_threads_are_not_the_notebooks(shell: Any, workspace: Wor
     thread.start()
     thread.join()
     assert session._cells == []
-    assert workspace.store.find(Cell) == []
+    assert cells_of(workspace) == []
 
 
 def test_a_cell_whose_end_was_missed_does_not_hide_the_next(shell: Any, workspace: Workspace) -> None:
@@ -433,7 +438,7 @@ def test_in_a_kernel_a_tracked_cell_is_an_ordinary_cell(kernel: Kernel, workspac
     assert (bad.status, bad.cell_id) == ("FAILED", "cell-3")
     assert bad.error is not None
     assert (bad.error.type, bad.error.cell_id, bad.error.line) == ("ZeroDivisionError", "cell-3", 3)
-    cells = {(c.cell_id, c.execution_count, c.status) for c in workspace.store.find(Cell)}
+    cells = {(c.cell_id, c.execution_count, c.status) for c in cells_of(workspace)}
     assert {("cell-1", 2, "ok"), ("cell-3", 4, "error")} <= cells
 
 

@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 _NAMES = {
     # workspace
     "init": "nbops.store.workspace",
+    "audit": "nbops.store.auditing",
     "workspace": "nbops.store.workspace",
     # runs
     "run": "nbops.tracking.runs",
@@ -24,10 +25,20 @@ _NAMES = {
     "log_series": "nbops.tracking.runs",
     "log_params": "nbops.tracking.runs",
     "log_artifact": "nbops.tracking.runs",
+    "log_confusion": "nbops.tracking.confusion",
     # reading
     "find": "nbops.tracking.reading",
     "series": "nbops.tracking.reading",
     "lineage": "nbops.tracking.reading",
+    "reproducible": "nbops.tracking.reproducibility",
+    "diff": "nbops.tracking.differences",
+    "compare": "nbops.tracking.comparing",
+    # in and out, and looking after the workspace
+    "import_runs": "nbops.tracking.importing",
+    "export_runs": "nbops.tracking.exporting",
+    "trash": "nbops.tracking.trashing",
+    "restore": "nbops.tracking.trashing",
+    "purge": "nbops.tracking.trashing",
     # data
     "snapshot": "nbops.data.datasets",
     "check": "nbops.data.checking",
@@ -46,10 +57,11 @@ _NAMES = {
     "serve": "nbops.serving.endpoints",
     "endpoints": "nbops.serving.endpoints",
     "attach": "nbops.serving.endpoints",
-    "stop": "nbops.serving.endpoints",
     # pipelines
     "run_notebook": "nbops.pipelines.steps",
     "output": "nbops.pipelines.steps",
+    "verify": "nbops.pipelines.verifying",
+    "rerun": "nbops.pipelines.verifying",
     # errors
     "NbopsError": "nbops.core.errors",
 }

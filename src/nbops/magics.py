@@ -68,7 +68,7 @@ class Session:
     def __init__(self, shell: Any) -> None:
         self.shell = shell
         self.errors: list[str] = []
-        self._recorder = CellRecorder()
+        self._recorder = CellRecorder(shell)
         self._thread = threading.get_ident()
         self._cells: list[Any] = []  # cells that execute now, outermost first: a magic may run cells inside a cell
         self._quiet: set[str] = set()
@@ -108,6 +108,7 @@ class Session:
 
         if self._cells:
             self._end_cell(ExecutionResult(None))  # type: ignore[no-untyped-call]
+        self._recorder.close()
         self.shell.events.unregister("pre_run_cell", self._before)
         self.shell.events.unregister("post_run_cell", self._after)
         self.shell.input_transformers_cleanup[:] = [

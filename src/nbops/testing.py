@@ -14,6 +14,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,27 @@ class StoreContract:
         store.add_points([some_points(c.id, "bad", [1.0, math.nan])])
         assert "".join(sorted(r.name for r in store.find(Run, parse(where)))) == names
         assert store.count(Run, parse(where)) == len(names)
+
+    @pytest.mark.parametrize(
+        ("where", "names"),
+        [
+            ('created_at > "2026-11-01"', "bc"),
+            ('"2026-11-01T12:00" <= created_at', "bc"),
+            ('created_at == "2026-11-01"', "b"),
+            ('created_at != "2026-11-01"', "ac"),
+            ('created_at not in ("2026-10-31", "2026-11-02")', "b"),
+            ('ended_at < "2026-11-03"', "a"),
+            ("duration_s > 3600", "a"),
+        ],
+    )
+    def test_times_are_compared_to_dates(self, store: Store, where: str, names: str) -> None:
+        def at(text: str) -> float:
+            return datetime.fromisoformat(text).timestamp()
+
+        store.put(a_run(name="a", created_at=at("2026-10-31T23:59"), ended_at=at("2026-11-02T08:00")))
+        store.put(a_run(name="b", created_at=at("2026-11-01T12:00")))
+        store.put(a_run(name="c", created_at=at("2026-11-02T00:00")))
+        assert "".join(sorted(r.name for r in store.find(Run, parse(where)))) == names
 
     def test_order_puts_absent_and_nan_last(self, store: Store) -> None:
         runs = {name: a_run(name=name) for name in "abcd"}

@@ -52,6 +52,8 @@ def test_forms(text: str, tree: object) -> None:
         ("params.x < None", "nothing is '< None'"),
         ("params.x == [1]", "is no plain value"),
         ("params.x == b'a'", "is no plain value"),
+        ("created_at > 'yesterday'", "'yesterday' is no date"),
+        ("ended_at in ('2026-13-01',)", "'2026-13-01' is no date"),
     ],
 )
 def test_what_cannot_be_parsed_is_quoted_with_a_remedy(text: str, names: str) -> None:
@@ -59,6 +61,12 @@ def test_what_cannot_be_parsed_is_quoted_with_a_remedy(text: str, names: str) ->
         parse(text)
     assert names in str(caught.value)
     assert "Write e.g." in caught.value.hint
+
+
+def test_a_date_with_a_zone_is_that_moment() -> None:
+    assert parse('created_at >= "2026-11-01T00:00:00Z"') == Compare(Field("created_at"), ">=", 1793491200.0)
+    assert parse('params.created_at >= "2026-11-01"') == Compare(Field("created_at", "params"), ">=", "2026-11-01")
+    assert parse("created_at > 1.5") == Compare(Field("created_at"), ">", 1.5)
 
 
 def test_order() -> None:

@@ -130,6 +130,14 @@ def test_a_value_without_a_renderer_shows_its_repr() -> None:
     assert mimebundle(3) == {"text/plain": "3"}
 
 
+def test_a_record_prints_as_its_card_and_keeps_its_repr() -> None:
+    run = a_run(name="printed")
+    assert "printed" in str(run)
+    assert not str(run).startswith("Run(")
+    assert repr(run).startswith("Run(id=")
+    assert f"{Table('run', [run])}".splitlines()[0] == "1 run"
+
+
 def test_settings_refuse_unknown_names() -> None:
     with pytest.raises(InvalidInput, match="unknown setting 'store'"):
         read_settings("store = 1", {})

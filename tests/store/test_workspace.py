@@ -232,8 +232,8 @@ def test_a_forked_child_writes_a_journal_of_its_own(workspace: Workspace) -> Non
 
 def test_the_journal_is_for_its_owner_only(workspace: Workspace) -> None:
     assert workspace.owner
-    (path,) = (workspace.path / "journal").iterdir()
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    modes = {path.suffix: stat.S_IMODE(path.stat().st_mode) for path in (workspace.path / "journal").iterdir()}
+    assert modes == {".nbj": 0o600, ".cell": 0o600}
 
 
 def test_a_run_deleted_meanwhile_does_not_stop_recovery(workspace: Workspace) -> None:

@@ -11,6 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 import nbops as nb
+from nbops.core.errors import StoreError
 from nbops.tracking.cells import CellRecorder
 
 pytestmark = pytest.mark.usefixtures("workspace")
@@ -100,3 +101,21 @@ def test_long_sources_are_cut_but_digested_whole(shell: InteractiveShell) -> Non
     (cell,) = nb.find("cells")
     assert len(cell.source.encode()) <= nb.workspace().settings.cell_source_max_bytes
     assert cell.source_digest == hashlib.sha256(source.encode()).hexdigest()
+
+
+def test_a_store_that_refuses_is_told_to_the_next_cell_and_the_one_after_is_recorded(
+    shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise StoreError("disk full", hint="Make room.")
+
+    execute(shell, "import nbops as nb\nnb.start('r')", "first")
+    nb.workspace().flush()
+    with monkeypatch.context() as broken:
+        broken.setattr(nb.workspace().store, "put", refuse)
+        execute(shell, "x = 1", "lost")
+        nb.workspace().flush()
+    assert execute(shell, "x + 1", "told").result == 2
+    assert "disk full" in capsys.readouterr().out  # a bare recorder: the extension counts it and goes on
+    execute(shell, "nb.end()", "last")
+    assert [cell.cell_id for cell in nb.find("cells", order_by="created_at")] == ["first", "told", "last"]

@@ -63,7 +63,8 @@ def test_verbs_options_and_choices() -> None:
     assert offered("help ru") == ["run", "runs"]
     assert offered("help runs ") == []
     assert offered("nonsense x") == []
-    assert offered("run fit ") == ["--param", "--tag", "--data", "--quiet", "--output", "--kernel", "--timeout"]
+    of_run = "--param --tag --data --resume --attach --quiet --output --kernel --timeout"
+    assert offered("run fit ") == of_run.split()
     assert "--param" in offered("run fit --param lr 0.1 --pa")
     assert offered("run fit --param lr ") == []
     assert offered("endpoints ") == ["--all"]
@@ -86,6 +87,9 @@ def test_stored_names(filled: Workspace) -> None:
     assert {"fit", "digits@prod", "scans/2"} <= set(offered("show "))
     assert offered("runs metrics.acc > 0.5 and params") == ["params.lr"]
     assert offered("runs met") == ["metrics.acc"]
+    assert offered("compare ") == ["fit"]
+    assert offered("compare fit f") == ["fit"]
+    assert offered("compare fit --metric a") == ["acc"]
     assert "diagnoses" in offered("find di")
     assert "aliases" in offered("find al")
     assert "missing-values" in offered("check df --only mis")

@@ -102,6 +102,23 @@ def test_a_short_id_that_fits_two_records_is_refused(workspace: Workspace) -> No
     assert live.id in caught.value.hint
 
 
+def test_compare_takes_names_short_ids_and_a_quoted_query(workspace: Workspace) -> None:
+    for i in range(3):
+        with run(f"fit-{i}", params={"lr": i}) as live:
+            live.log(acc=i / 10, loss=1.0)
+    short = f"run_…{live.id[-6:]}"
+    assert [r.name for r in said(f"compare fit-0 {short}").runs] == ["fit-0", "fit-2"]
+    assert [r.name for r in said(f"compare fit-0 {short}", cli=True).runs] == ["fit-0", "fit-2"]
+    found = said('compare "params.lr >= 1" --metric loss -m acc')
+    assert [r.name for r in found.runs] == ["fit-2", "fit-1"]
+    assert [row.metric for row in found.metrics] == ["loss", "acc"]
+    assert "1 of 1 parameters differ" in text(found)
+    with pytest.raises(UsageError, match="'compare' needs RUN"):
+        said("compare")
+    with pytest.raises(NotFound, match="fit-9"):
+        said("compare fit-9")
+
+
 def test_a_line_opens_a_run_that_lasts_until_end(workspace: Workspace) -> None:
     live = said("run baseline --param lr 1e-2 --param kind cnn --tag team x")
     assert isinstance(live, LiveRun)

@@ -23,6 +23,9 @@ class Shown:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Bundle:
         return mimebundle(self)
 
+    def __str__(self) -> str:
+        return str(mimebundle(self)["text/plain"])
+
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         printer.text(repr(self) if cycle else mimebundle(self)["text/plain"])
 

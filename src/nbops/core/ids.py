@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import time
@@ -32,11 +33,21 @@ def new_id(prefix: str) -> str:
         if value >> 80 <= _last >> 80:
             value = _last + 1
         _last = value
+    return f"{prefix}_{_text(value)}"
+
+
+def stable_id(prefix: str, *, at: float, of: str) -> str:
+    """Return an id that is the same for the same time (seconds) and text: for things that have a name elsewhere."""
+    milliseconds = min(max(round(at * 1000), 0), (1 << 48) - 1)
+    return f"{prefix}_{_text(milliseconds << 80 | int.from_bytes(hashlib.sha256(of.encode()).digest()[:10]))}"
+
+
+def _text(value: int) -> str:
     digits = []
     for _ in range(26):
         digits.append(_ALPHABET[value & 31])
         value >>= 5
-    return f"{prefix}_{''.join(reversed(digits))}"
+    return "".join(reversed(digits))
 
 
 def short_id(id: str) -> str:

@@ -4,7 +4,8 @@
 record (`name`, `status`, `created_at` …) or a key in the spaces `params`, `tags` and
 `metrics` (``params["weird key"]`` where the key is no identifier). Operators: ``== != < <=
 > >= in``, ``not in``, ``and or not``; ``"text" in name`` searches within text; a bare field
-means that it is set. The store compiles the same tree to SQL; `matches` judges one record.
+means that it is set. Times (`created_at`, `ended_at`) are compared to ISO dates:
+``created_at > "2026-11-01"``. The store compiles the same tree to SQL; `matches` judges one record.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import ast
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from nbops.core.errors import QuerySyntaxError
@@ -131,14 +133,45 @@ def _compare(left: ast.expr, op: ast.cmpop, right: ast.expr, text: str) -> Node:
     if name in ("in", "not in"):
         if not isinstance(right, ast.Tuple | ast.List | ast.Set):
             raise _wrong(text, f"'{ast.unparse(right)}' is no list of values")
-        inside = Compare(_field_of(left, text), "in", tuple(_value_of(e, text) for e in right.elts))
-        return inside if name == "in" else Not(inside)
+        return _within(_field_of(left, text), [_value_of(e, text) for e in right.elts], name == "in", text)
     if _is_value(left) and not _is_value(right):
         left, right, name = right, left, _MIRROR[name]
     value = _value_of(right, text)
     if value is None and name not in ("==", "!="):
         raise _wrong(text, f"nothing is '{name} None'")
-    return Compare(_field_of(left, text), name, value)
+    field = _field_of(left, text)
+    return (
+        _at_time(field, name, value, text)
+        if _is_time(field) and isinstance(value, str)
+        else Compare(field, name, value)
+    )
+
+
+def _within(field: Field, values: list[Value], inside: bool, text: str) -> Node:
+    found: Node = Compare(field, "in", tuple(values))
+    if _is_time(field) and any(isinstance(value, str) for value in values):
+        tests = (_at_time(field, "==", v, text) if isinstance(v, str) else Compare(field, "==", v) for v in values)
+        found = Both("or", tuple(tests))
+    return found if inside else Not(found)
+
+
+def _is_time(field: Field) -> bool:
+    """Return whether the field holds seconds since the epoch: by convention all that end in ``_at``."""
+    return not field.space and field.key.endswith("_at")
+
+
+def _at_time(field: Field, op: str, said: str, text: str) -> Node:
+    """Compare a time to an ISO date, local time unless it says otherwise; a date equals all moments of its day."""
+    try:
+        moment = datetime.fromisoformat(said)
+        start = moment.timestamp()
+        end = (moment + timedelta(days=1)).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise _wrong(text, f"{said!r} is no date (write e.g. '2026-11-01' or '2026-11-01T14:30')") from None
+    if op not in ("==", "!=") or len(said) > len("2026-11-01"):
+        return Compare(field, op, start)
+    day = Both("and", (Compare(field, ">=", start), Compare(field, "<", end)))
+    return day if op == "==" else Both("and", (IsSet(field), Not(day)))
 
 
 def _is_value(tree: ast.expr) -> bool:

@@ -17,7 +17,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 class RunStatus(StrEnum):
-    """States of a run; only RUNNING can change."""
+    """States of a run; from the others a run only returns to RUNNING, when it is resumed."""
 
     RUNNING = "RUNNING"
     FINISHED = "FINISHED"
@@ -73,7 +73,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     traceback: str = ""
 
 
-class Summary(msgspec.Struct, frozen=True, kw_only=True):
+class Summary(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One metric of one run: counts and extremes over all points, NaN counted apart."""
 
     last: float
@@ -113,8 +113,8 @@ class Run(Record, frozen=True, kw_only=True):
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Last value of each metric."""
-        return {name: s.last for name, s in self.summary.items()}
+        """Last value of each metric that was logged; what nbops samples itself (``system/…``) is in `summary`."""
+        return {name: s.last for name, s in self.summary.items() if not name.startswith("system/")}
 
 
 class Cell(Record, frozen=True, kw_only=True):
@@ -334,6 +334,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     kind: str  # run.created, run.updated, alias.moved, points.added …
     subject: str
     payload: dict[str, Any] = {}
+    actor: str = ""  # who did it: a user's name
+    digest: str = ""  # over this event and all before it
 
 
 def replace(record: S, **changes: Any) -> S:

@@ -28,12 +28,39 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Snapshots up to this size keep their data as an artifact; larger ones keep digest and profile only.
     cell_source_max_bytes : int, bytes
         Longer cell sources are cut when a cell is recorded.
+    cell_outputs_max_bytes : int, bytes
+        Longer outputs of a cell are cut when they are recorded; 0 keeps none.
+    diff_max_bytes : int, bytes
+        A longer difference to git's commit is left out of a run.
+    capture_files : bool
+        Whether runs note the files and URLs that were read.
+    system_metrics : bool
+        Whether CPU, memory, disk, network and GPUs are sampled while a run is open.
+    system_metrics_interval_s : float, seconds
+        Time between two samples.
+    cpu_power_w : float, watts, optional
+        Power of one busy core, for estimates of energy; by default from a table by the processor's name.
+    energy_price_per_kwh : float, optional
+        Price of a kilowatt-hour in `currency`; by default a European household's.
+    currency : str
+        Of the price; empty for EUR.
+    co2_g_per_kwh : float, grams, optional
+        CO₂ of a kilowatt-hour; by default the world's mean.
     """
 
     store_url: str = ""
     artifacts_url: str = ""
     dataset_max_bytes: int = 64 << 20
     cell_source_max_bytes: int = 64 << 10
+    cell_outputs_max_bytes: int = 1 << 20
+    diff_max_bytes: int = 4 << 20
+    capture_files: bool = True
+    system_metrics: bool = True
+    system_metrics_interval_s: float = 5.0
+    cpu_power_w: float | None = None
+    energy_price_per_kwh: float | None = None
+    currency: str = ""
+    co2_g_per_kwh: float | None = None
 
 
 def read_settings(text: str, environ: Mapping[str, str]) -> Settings:

@@ -49,25 +49,50 @@ class Table(Shown, Sequence[R], Generic[R]):
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one flat dict per record; params, tags and metrics get dotted names."""
-        return [_flat(record) for record in self.records]
+        return [{f"{space}.{key}" if space else key: value for space, key, value in _cells(r)} for r in self.records]
 
     def to_pandas(self) -> Any:
-        """Return a pandas DataFrame of `rows`."""
+        """Return a pandas DataFrame: one row per record, the columns of `rows`; times stay seconds since the epoch.
+
+        A column that most records lack holds None or NaN there.
+        """
         try:
             import pandas as pd
         except ImportError:
             raise MissingDependency.of("pandas", "pandas") from None
-        return pd.DataFrame(self.rows())
+        found = _columns(self.records)
+        return pd.DataFrame(found, columns=list(found))
 
 
-def _flat(record: Any) -> dict[str, Any]:
-    row: dict[str, Any] = {}
+def _columns(records: Sequence[Any]) -> dict[str, list[Any]]:
+    """Return one list per column: fields as the record has them, then params, tags and metrics by name."""
+    spaces: dict[str, dict[str, list[Any]]] = {"": {}, "params": {}, "tags": {}, "metrics": {}}
+    for at, record in enumerate(records):
+        for space, key, value in _cells(record):
+            known = spaces[space]
+            column = known.get(key)
+            if column is None:
+                column = known[key] = [None] * at
+            elif len(column) < at:
+                column.extend([None] * (at - len(column)))
+            column.append(value)
+    found = dict(spaces.pop(""))
+    for space, known in spaces.items():
+        found.update((f"{space}.{key}", known[key]) for key in sorted(known))
+    for column in found.values():
+        column.extend([None] * (len(records) - len(column)))
+    return found
+
+
+def _cells(record: Any) -> Iterator[tuple[str, str, Any]]:
+    """Yield (space, key, value) of all that has a column; the space of a field is empty."""
     for name in record.__struct_fields__:
         value = getattr(record, name)
         if name in ("params", "tags", "metrics"):
-            row.update({f"{name}.{key}": item for key, item in value.items()})
+            for key, item in value.items():
+                yield name, key, item
         elif name == "summary":
-            row.update({f"metrics.{key}": item.last for key, item in value.items()})
-        elif isinstance(value, str | int | float | bool | None):
-            row[name] = value
-    return row
+            for key, item in value.items():
+                yield "metrics", key, item.last
+        elif value is None or isinstance(value, str | int | float):
+            yield "", name, value

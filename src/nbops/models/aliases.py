@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 import time
 
 from nbops.core.errors import Conflict, InvalidInput, NotFound
 from nbops.core.records import Alias, AliasMove, ModelVersion, replace
 from nbops.models.names import check_alias_name, check_model_name
 from nbops.models.references import alias_of, aliases_of, newest, version_of
+from nbops.store.identity import user
 from nbops.store.workspace import Workspace, workspace
 
 
@@ -84,7 +84,7 @@ def move(ws: Workspace, name: str, number: int, alias: str, *, reason: str = "",
     if setting is not None and setting.number == number:
         return setting
     now = time.time()
-    step = AliasMove(number=number, at=now, by=_user(), reason=reason, is_rollback=is_rollback)
+    step = AliasMove(number=number, at=now, by=user(), reason=reason, is_rollback=is_rollback)
     if setting is None:
         # The id is made of the name, so that two first settings at once are one record.
         made = Alias(id=f"{Alias.prefix}_{name}@{alias}", created_at=now, name=f"{name}@{alias}", model=name,
@@ -133,10 +133,3 @@ def _number(name: str, version: int | str | ModelVersion) -> int:
         hint = f"Pass a number such as {newer.number if newer else 1}."
         raise InvalidInput(f"{version!r} is no version number of '{name}'", hint=hint)
     return int(text)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        return ""  # a container's user without a name

@@ -23,6 +23,7 @@ def setup(server_app: Any) -> None:
     """
     from nbops.server.backend import Backend
     from nbops.server.handlers import routes
+    from nbops.server.mlflow.handlers import routes as mlflow_routes
     from nbops.server.watching import Watcher, register_schema
     from nbops.store.discovery import VARIABLE, locate
 
@@ -33,5 +34,6 @@ def setup(server_app: Any) -> None:
     watcher = Watcher(backend, server_app.event_logger, log=server_app.log)
     server_app.web_app.settings["nbops"] = backend
     server_app.web_app.settings["nbops_watcher"] = watcher
-    server_app.web_app.add_handlers(".*$", routes(server_app.web_app.settings["base_url"]))
+    base_url = server_app.web_app.settings["base_url"]
+    server_app.web_app.add_handlers(".*$", [*routes(base_url), *mlflow_routes(base_url)])
     server_app.log.info("nbops reads the workspace %s", path)

@@ -42,6 +42,16 @@ class Backend:
             self._inode = inode
             return self._open
 
+    def made(self) -> Workspace:
+        """Return the open workspace, making it on disk if there is none."""
+        found = self.workspace()
+        if found is not None:
+            return found
+        from nbops.store.workspace import Workspace
+
+        Workspace.open(self.path).close()
+        return self.workspace() or self.made()
+
     def close(self) -> None:
         """Release the workspace; a later request opens it again."""
         with self._lock:

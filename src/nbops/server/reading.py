@@ -16,6 +16,7 @@ from nbops.core.records import Alias, Artifact, Cell, Endpoint, Failure, ModelVe
 from nbops.server.lineage import lineage_of
 from nbops.server.series import chart_series
 from nbops.store.workspace import Workspace
+from nbops.tracking.segments import newest_view
 
 Json = dict[str, Any]
 _ROW_METRICS = 8
@@ -66,6 +67,7 @@ def run_page(
 
 
 def _run_row(run: Run, wished: Sequence[str]) -> Json:
+    shown = [name for name in run.summary if name in run.metrics or name in wished]
     return {
         "id": run.id,
         "name": run.name,
@@ -73,7 +75,7 @@ def _run_row(run: Run, wished: Sequence[str]) -> Json:
         "status": run.status.value,
         "created_at": run.created_at,
         "duration_s": run.duration_s,
-        "metrics": [[name, number(run.summary[name].last)] for name in _ordered(run.summary, wished)[:_ROW_METRICS]],
+        "metrics": [[name, number(run.summary[name].last)] for name in _ordered(shown, wished)[:_ROW_METRICS]],
     }
 
 
@@ -136,7 +138,10 @@ def series_version(workspace: Workspace, id: str, metrics: Sequence[str]) -> str
 
 def run_series(workspace: Workspace, id: str, *, metrics: Sequence[str], px: int) -> Json:
     """Return the points of some metrics for charts `px` pixels wide."""
+    resumes = workspace.store.get(Run, id).resumes
     points = (workspace.store.points(id, metric) for metric in metrics)
+    if resumes:
+        points = (newest_view(one, resumes).to_points(id, one.metric) for one in points)
     return {"series": [chart_series(one, px=px) for one in points]}
 
 

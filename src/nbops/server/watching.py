@@ -17,7 +17,6 @@ from nbops.server.backend import Backend
 SCHEMA_ID = "https://events.nbops.invalid/changed/v1"
 POLL_S = 0.25
 QUIET_S = 90.0
-_RECOVER_S = 5.0
 _MOST_SUBJECTS = 100
 _SCHEMA = {
     "$id": SCHEMA_ID,
@@ -80,14 +79,10 @@ class Watcher:
             await asyncio.wait([self._task])
 
     async def _watch(self) -> None:
-        recovered = time.monotonic()
         failed = ""
         while time.monotonic() < self._until:
             await asyncio.sleep(POLL_S if not failed else 10 * POLL_S)
             try:
-                if time.monotonic() - recovered > _RECOVER_S:
-                    recovered = time.monotonic()
-                    await asyncio.to_thread(self._recover)
                 change = await asyncio.to_thread(self._change)
                 failed = ""
             except (NbopsError, OSError) as error:
@@ -101,12 +96,6 @@ class Watcher:
     def _newest(self) -> int:
         workspace = self._backend.workspace()
         return 0 if workspace is None else workspace.store.last_event()
-
-    def _recover(self) -> None:
-        """Close the runs of processes that have died, so that the page does not show them as running."""
-        workspace = self._backend.workspace()
-        if workspace is not None:
-            workspace.recover()
 
     def _change(self) -> dict[str, Any] | None:
         newest = self._newest()

@@ -1,22 +1,27 @@
 """What is going on right now in this process: the current run, the executing cell, which run trained an object.
 
 Floors above meet here instead of importing each other. Runs opened by ``with nb.run()`` live
-in a context variable, so concurrent and async cells do not mix; a run opened by ``nb.start()``
-is the process's default.
+in a context variable, so concurrent and async cells do not mix; generators share the context of
+their caller, so a run opened in one is current while its frame executes. A run opened by
+``nb.start()`` is the process's default.
 """
 
 from __future__ import annotations
 
+import inspect
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
-_run: ContextVar[str | None] = ContextVar("nbops_run", default=None)
+_GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+_blocks: ContextVar[tuple[RunBlock, ...]] = ContextVar("nbops_run_blocks", default=())  # innermost last
 _default_run: str | None = None
 _cell: CellRef | None = None
+_cell_watchers: list[Callable[[CellRef | None], None]] = []
 _trained_in: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 
 
@@ -28,9 +33,31 @@ class CellRef:
     source: str = ""
 
 
+class RunBlock:
+    """One open ``with`` block of a run; `frame` is the generator that holds it, if one does."""
+
+    __slots__ = ("frame", "is_open", "run")
+
+    def __init__(self, run: str, frame: FrameType | None) -> None:
+        self.run = run
+        self.frame = frame
+        self.is_open = True
+
+
 def current_run() -> str | None:
     """Return the id of the innermost open run here, or None."""
-    return _run.get() or _default_run
+    blocks = _blocks.get()
+    if not blocks:
+        return _default_run
+    resting = None
+    for block in reversed(blocks):
+        if not block.is_open:  # left meanwhile by the task that opened it; this one was started inside
+            continue
+        frame = block.frame
+        if frame is None or frame.f_back is not None:  # a frame that rests has no caller
+            return block.run
+        resting = resting or block.run
+    return _default_run or resting
 
 
 def set_default_run(run_id: str | None) -> None:
@@ -39,14 +66,42 @@ def set_default_run(run_id: str | None) -> None:
     _default_run = run_id
 
 
+def enter_run(run_id: str, *, frame: FrameType | None = None) -> RunBlock:
+    """Make `run_id` current from here, until `leave_run`; `frame` is the one that holds the block."""
+    block = RunBlock(run_id, _resting_place(frame))
+    _blocks.set((*(known for known in _blocks.get() if known.is_open), block))
+    return block
+
+
+def leave_run(block: RunBlock) -> None:
+    """End a block, in whatever order or context blocks end."""
+    block.is_open, block.frame = False, None
+    _blocks.set(tuple(known for known in _blocks.get() if known.is_open))
+
+
 @contextmanager
 def inside_run(run_id: str) -> Iterator[None]:
     """Make `run_id` current within the block."""
-    token = _run.set(run_id)
+    block = enter_run(run_id)
     try:
         yield
     finally:
-        _run.reset(token)
+        leave_run(block)
+
+
+def _resting_place(frame: FrameType | None) -> FrameType | None:
+    """Return the generator that holds a block and may rest while the block is open; None for any other code.
+
+    A generator made a context manager rests for the sake of its caller's block: that one counts.
+    """
+    while frame is not None and frame.f_code.co_flags & _GENERATOR:
+        back = frame.f_back
+        if back is None or back.f_globals.get("__name__") != "contextlib":
+            return frame
+        while back is not None and back.f_globals.get("__name__") == "contextlib":
+            back = back.f_back
+        frame = back
+    return None
 
 
 def current_cell() -> CellRef | None:
@@ -58,6 +113,19 @@ def set_cell(cell: CellRef | None) -> None:
     """Tell which cell executes; called by the notebook hooks."""
     global _cell
     _cell = cell
+    for tell in _cell_watchers:
+        tell(cell)
+
+
+def watch_cells(tell: Callable[[CellRef | None], None]) -> None:
+    """Call `tell` whenever a cell begins or ends, until `unwatch_cells`."""
+    _cell_watchers.append(tell)
+
+
+def unwatch_cells(tell: Callable[[CellRef | None], None]) -> None:
+    """End what `watch_cells` began."""
+    if tell in _cell_watchers:
+        _cell_watchers.remove(tell)
 
 
 def note_run_of(thing: Any, run_id: str) -> None:

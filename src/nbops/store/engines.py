@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from nbops.core.errors import InvalidInput, MissingDependency, StoreError
 
-HEAD = "0002"
+HEAD = "0004"
 _BUSY_MS = 30_000
 # File systems on which SQLite's shared-memory WAL is unsafe (https://sqlite.org/wal.html, "Disadvantages").
 _REMOTE = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "fuse.sshfs",

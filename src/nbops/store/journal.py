@@ -158,6 +158,13 @@ class Journal:
         slot = self._slots.get(run, {}).get(metric)
         return slot.next_step if slot else 0
 
+    def continue_after(self, run: str, last_steps: Mapping[str, int]) -> None:
+        """Let the unstepped points of a run's metrics count on after the steps they have."""
+        with self._lock:
+            for metric, step in last_steps.items():
+                slot = self._slots.get(run, {}).get(metric) or self._define(run, metric)
+                slot.next_step = step + 1
+
     def forget(self, run: str) -> None:
         """Drop what is remembered of a run that has ended."""
         with self._lock:

@@ -16,6 +16,8 @@ from nbops.core.errors import NotFound
 from nbops.core.protocols import Points
 from nbops.core.query import Node, Order, matches, value_in
 from nbops.core.records import Event, Link, Record, Run, replace
+from nbops.store.chain import linked
+from nbops.store.identity import user
 from nbops.store.points import Columns, summarise
 
 R = TypeVar("R", bound=Record)
@@ -156,9 +158,10 @@ class MemoryStore:
         """Append an event."""
         with self.transaction():
             seq = self.last_event() + 1
-            self._state.events.append(
-                Event(seq=seq, at=time.time(), kind=kind, subject=subject, payload=dict(payload or {}))
-            )
+            before = self._state.events[-1].digest if self._state.events else ""
+            text = encode(payload or {}).decode()
+            row = {"at": time.time(), "kind": kind, "subject": subject, "payload": text, "actor": user()}
+            self._state.events.append(Event(seq=seq, **{**linked(before, row), "payload": decode(text, dict)}))
 
     def events(self, *, after: int = 0, limit: int = 1000, subject: str = "") -> list[Event]:
         """Return events with ``seq > after``, oldest first."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from nbops.core.codec import encode
 from nbops.core.query import SPACES
-from nbops.core.records import Record, Summary, replace
+from nbops.core.records import Record, Run, Summary, replace
 from nbops.store.tables import series
 
 COLUMNS = ("name", "status", "parent")
@@ -38,6 +38,8 @@ def attr_rows(record: Record) -> Iterator[dict[str, Any]]:
                 yield from attr_row(record, name, str(key), item)
         elif name not in COLUMNS and name not in ("id", "created_at"):
             yield from attr_row(record, "", name, value)
+    if isinstance(record, Run):
+        yield from attr_row(record, "", "duration_s", record.duration_s)
 
 
 def attr_row(record: Record, space: str, key: str, value: Any) -> Iterator[dict[str, Any]]:

@@ -17,12 +17,14 @@ from nbops.core.errors import NotFound, StoreError
 from nbops.core.protocols import Points
 from nbops.core.query import Node, Order
 from nbops.core.records import Event, Link, Record, Run, replace
+from nbops.store.chain import linked
 from nbops.store.engines import open_engine
 from nbops.store.forking import ForkGate
+from nbops.store.identity import user
 from nbops.store.rows import SUMMARY_COLUMNS, attr_rows, clean, record_row, summary_from
 from nbops.store.series import SeriesTables
 from nbops.store.sqlquery import compile_where, ordered
-from nbops.store.tables import attr, chunk, counter, event, link, record, series
+from nbops.store.tables import attr, chunk, counter, event, heartbeat, link, record, series
 
 R = TypeVar("R", bound=Record)
 _EVENT_LOCK = 0x6E626F7065  # "nbope"
@@ -89,8 +91,12 @@ class SqlStore:
         if work is not None:
             yield work.connection
             return
-        with self._gate.working(), self.engine.connect() as connection:
-            yield connection
+        try:
+            with self._gate.working(), self.engine.connect() as connection:
+                yield connection
+        except sa.exc.OperationalError as error:
+            hint = "Check that the database is there and can be reached."
+            raise StoreError(f"the store cannot be read: {error.orig}", hint=hint) from error
 
     def _write_events(self, work: _Work) -> None:
         if not work.events:
@@ -98,7 +104,12 @@ class SqlStore:
         if self.engine.dialect.name == "postgresql":
             # Sequence numbers are given before the commit: one writer at a time keeps them in commit order.
             work.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_EVENT_LOCK)))
-        work.connection.execute(sa.insert(event), work.events)
+        newest = sa.select(event.c.digest).order_by(event.c.seq.desc()).limit(1)
+        digest, rows = work.connection.execute(newest).scalar() or "", []
+        for row in work.events:
+            rows.append(linked(digest, row))
+            digest = rows[-1]["digest"]
+        work.connection.execute(sa.insert(event), rows)
 
     def _upsert(self, connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
         statement = self._insert(table)
@@ -183,7 +194,7 @@ class SqlStore:
         ids = list(found)
         for start in range(0, len(ids), _MANY):
             query = sa.select(*SUMMARY_COLUMNS).where(series.c.run.in_(ids[start : start + _MANY]))
-            for run, metric, *values in connection.execute(query.order_by(series.c.run, series.c.metric)):
+            for run, metric, *values in _plain_rows(connection, query.order_by(series.c.run, series.c.metric)):
                 found[run][metric] = summary_from(*values)
         return [replace(item, summary=found[item.id]) if found[item.id] else item for item in items]
 
@@ -227,7 +238,8 @@ class SqlStore:
     def emit(self, kind: str, subject: str, payload: Mapping[str, Any] | None = None) -> None:
         """Append an event."""
         with self._work() as work:
-            row = {"at": time.time(), "kind": kind, "subject": subject, "payload": encode(payload or {}).decode()}
+            text = encode(payload or {}).decode()
+            row = {"at": time.time(), "kind": kind, "subject": subject, "payload": text, "actor": user()}
             work.events.append(row)
 
     def events(self, *, after: int = 0, limit: int = 1000, subject: str = "") -> list[Event]:
@@ -237,7 +249,15 @@ class SqlStore:
             query = query.where(event.c.subject == subject)
         with self._reading() as connection:
             return [
-                Event(seq=r.seq, at=r.at, kind=r.kind, subject=r.subject, payload=decode(r.payload, dict))
+                Event(
+                    seq=r.seq,
+                    at=r.at,
+                    kind=r.kind,
+                    subject=r.subject,
+                    payload=decode(r.payload, dict),
+                    actor=r.actor,
+                    digest=r.digest,
+                )
                 for r in connection.execute(query)
             ]
 
@@ -252,6 +272,39 @@ class SqlStore:
         statement = statement.on_conflict_do_update(index_elements=["name"], set_={"value": counter.c.value + 1})
         with self._work() as work:
             return int(work.connection.execute(statement.returning(counter.c.value)).scalar_one())
+
+    # heartbeats
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether processes of other hosts may use this database."""
+        return bool(self.engine.dialect.name == "postgresql")
+
+    def beat(self, owner: str) -> float | None:
+        """Tell that the process `owner` lives; return the seconds since it last said so, None for the first time."""
+        with self._work() as work:
+            now = self._now(work.connection)
+            last = work.connection.execute(sa.select(heartbeat.c.at).where(heartbeat.c.owner == owner)).scalar()
+            self._upsert(work.connection, heartbeat, [{"owner": owner, "at": now}])
+            return None if last is None else now - last
+
+    def silences(self) -> dict[str, float]:
+        """Return for each process the seconds since its last heartbeat."""
+        with self._reading() as connection:
+            now = self._now(connection)
+            return {row.owner: now - row.at for row in connection.execute(sa.select(heartbeat))}
+
+    def forget_beats(self, owners: Sequence[str]) -> None:
+        """Forget processes that have ended."""
+        if owners:
+            with self._work() as work:
+                work.connection.execute(sa.delete(heartbeat).where(heartbeat.c.owner.in_(owners)))
+
+    def _now(self, connection: sa.Connection) -> float:
+        """Return the time by the clock that all processes of this database share."""
+        if not self.is_shared:
+            return time.time()
+        return float(connection.execute(sa.select(sa.extract("epoch", sa.func.clock_timestamp()))).scalar_one())
 
     def close(self) -> None:
         """Release connections."""
@@ -268,6 +321,12 @@ class SqlStore:
             self._local, self._gate = threading.local(), ForkGate()
         else:
             self._gate.open()
+
+
+def _plain_rows(connection: sa.Connection, query: sa.Select[Any]) -> list[tuple[Any, ...]]:
+    """Return rows as the driver gives them: of millions of numbers, wrapping each row would take half the time."""
+    with connection.execute(query) as result:
+        return list(result.cursor.fetchall()) if result.cursor is not None else []
 
 
 def _has_points(kind: type[Record]) -> bool:

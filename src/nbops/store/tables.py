@@ -40,8 +40,9 @@ attr = sa.Table(
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("num", _Float),
     sa.Column("text", sa.Text),
-    sa.Index(None, "kind", "space", "key", "num", "record"),  # holds all that a filter by a number asks for
-    sa.Index(None, "kind", "space", "key", "text"),
+    # Both hold the record too: a filter is answered from the index alone, and the table is not visited.
+    sa.Index(None, "kind", "space", "key", "num", "record"),
+    sa.Index(None, "kind", "space", "key", "text", "record"),
 )
 
 link = sa.Table(
@@ -61,6 +62,8 @@ event = sa.Table(
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("subject", sa.Text, nullable=False),
     sa.Column("payload", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False, server_default=""),
+    sa.Column("digest", sa.Text, nullable=False, server_default=""),
     sa.Index(None, "subject"),
     sqlite_autoincrement=True,  # a sequence number is never given twice, also after a purge
 )
@@ -104,4 +107,12 @@ journal = sa.Table(
     metadata,
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("folded", sa.BigInteger, nullable=False),
+)
+
+# When each process last said that it lives, by the database's clock; only on a database that hosts share.
+heartbeat = sa.Table(
+    "heartbeat",
+    metadata,
+    sa.Column("owner", sa.Text, primary_key=True),
+    sa.Column("at", _Float, nullable=False),
 )

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nbops.core.errors import StoreError
@@ -17,10 +17,13 @@ from nbops.core.protocols import Points
 from nbops.core.records import Artifact, Run
 from nbops.core.settings import Settings, read_settings
 from nbops.store.artifacts import Artifacts
+from nbops.store.context import unwatch_cells, watch_cells
 from nbops.store.discovery import as_workspace, locate
 from nbops.store.folding import Folder
 from nbops.store.journal import Journal
-from nbops.store.recovery import recover
+from nbops.store.keeping import Keeper
+from nbops.store.notes import CellNote
+from nbops.store.recovery import SILENT_S, recover
 from nbops.store.sql import SqlStore
 
 _current: Workspace | None = None
@@ -50,7 +53,11 @@ class Workspace:
         self.artifacts = Artifacts(settings.artifacts_url or os.fspath(path / "blobs"))
         self._journal: Journal | None = None
         self._folder: Folder | None = None
+        self._note: CellNote | None = None
+        self._keeper: Keeper | None = None
         self._closed = False
+        self._before_close: dict[Callable[[], object], None] = {}
+        self._settling: dict[Callable[[], None], None] = {}
         _opened.add(self)
 
     @classmethod
@@ -78,12 +85,19 @@ class Workspace:
         environ = {**os.environ, **{name: value for name, value in given.items() if value is not None}}
         opened = cls(folder, settings=read_settings(text, environ))
         opened.recover()
+        opened._keep()
         return opened
 
     @property
     def owner(self) -> str:
         """The name under which this process owns runs; opens its journal."""
         return self._writer().owner
+
+    @property
+    def known_owner(self) -> str:
+        """The same name, "" as long as this process has written nothing."""
+        journal = self._journal
+        return journal.owner if journal is not None else ""
 
     def log(self, run_id: str, step: int | None, metrics: Mapping[str, float]) -> None:
         """Append one point per metric to the journal: safe against a kill when it returns."""
@@ -114,8 +128,14 @@ class Workspace:
 
     def flush(self) -> None:
         """Fold this process's journal now, so that its points can be read."""
+        for settle in list(self._settling):
+            settle()
         if self._folder is not None:
             self._folder.fold()
+
+    def continue_after(self, run_id: str, last_steps: Mapping[str, int]) -> None:
+        """Let the unstepped points of a run's metrics count on after the steps they have."""
+        self._writer().continue_after(run_id, last_steps)
 
     def forget(self, run_id: str) -> None:
         """Fold and drop what the journal remembers of a run that has ended."""
@@ -125,8 +145,13 @@ class Workspace:
 
     def recover(self) -> list[Run]:
         """Fold the journals of dead processes and close their runs; return the closed runs."""
-        own = self._journal.owner if self._journal is not None else ""
-        return recover(self.store, self.path / "journal", own=own)
+        journals, own = self.path / "journal", self.known_owner
+        if not self.store.is_shared:
+            return recover(self.store, journals, own=own)
+        closed = recover(self.store, journals, own=own, silences=self.store.silences)
+        silent = [owner for owner, silence in self.store.silences().items() if silence > SILENT_S and owner != own]
+        self.store.forget_beats([*silent, *(run.owner for run in closed)])
+        return closed
 
     def save_artifact(
         self, data: bytes | Path, *, name: str, media_type: str = "", parent: str | None = None
@@ -148,17 +173,34 @@ class Workspace:
                 self.store.link(parent, "produced", artifact.id)
         return artifact
 
+    def settle_with(self, callback: Callable[[], None]) -> None:
+        """Let `callback` be called before records are read: it writes what it still holds back."""
+        self._settling[callback] = None
+
+    def before_close(self, callback: Callable[[], object]) -> None:
+        """Let `callback` be called once when the workspace is about to close: others may still be writing to it."""
+        self._before_close[callback] = None
+
     def close(self) -> None:
         """Fold what is left, remove the journal, release connections; closing twice is fine."""
         if self._closed:
             return
+        for callback in self._before_close:
+            callback()
         self._closed = True
+        if self._keeper is not None:
+            self._keeper.stop()
         if self._folder is not None and self._journal is not None:
             self._folder.stop()
             self._journal.sync()
+            if self.store.is_shared:
+                self.store.forget_beats([self._journal.owner])
         self.store.close()  # the last connection to close writes the WAL back
         if self._journal is not None:
             self._journal.close(remove=True)
+        if self._note is not None:
+            unwatch_cells(self._note.write)
+            self._note.close()
 
     def _writer(self) -> Journal:
         with _lock:
@@ -168,13 +210,26 @@ class Workspace:
                 self._journal = Journal(self.path / "journal")
                 self._folder = Folder(self._journal, self.store)
                 self._folder.start()
+                self._note = CellNote(self._journal.folder, self._journal.owner)
+                watch_cells(self._note.write)
+                if self.store.is_shared:
+                    self.store.beat(self._journal.owner)
+                self._keep()
             return self._journal
+
+    def _keep(self) -> None:
+        if self._keeper is None:
+            self._keeper = Keeper(self)
+            self._keeper.start()
 
     def _after_fork_in_child(self) -> None:
         """Leave the parent's journal and thread alone; begin anew at need."""
         if self._journal is not None:
             self._journal.abandon()
-        self._journal, self._folder = None, None
+        if self._note is not None:
+            unwatch_cells(self._note.write)
+            self._note.close(remove=False)
+        self._journal, self._folder, self._note, self._keeper = None, None, None, None
         self.store.after_fork(in_child=True)
 
 

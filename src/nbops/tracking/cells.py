@@ -1,32 +1,68 @@
-"""Recording executed cells: real cell id, source digest, duration, error; and runs that end with their cell."""
+"""Recording executed cells: real cell id, source, duration, error, names, outputs; and runs that end with their cell.
+
+After a cell only a note of it is taken. The background thread writes its record at once and what it put out
+soon after; whoever reads before that, through the workspace, finds the record written.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
+import threading
 import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from nbops.core.errors import NotFound
 from nbops.core.ids import new_id
 from nbops.core.records import Cell, Failure, RunStatus, replace
 from nbops.store.context import CellRef, current_run, set_cell, set_default_run
+from nbops.tracking import inputs
+from nbops.tracking.background import submit
 from nbops.tracking.failures import failure_of
+from nbops.tracking.names import reads_writes
+from nbops.tracking.outputs import CellOutputs, OutputWatch
+from nbops.tracking.redaction import redact_source
 
 if TYPE_CHECKING:
+    from nbops.store.workspace import Workspace
     from nbops.tracking.live import LiveRun
 
 _KEPT = 500  # cells executed before any run; the next run takes them
+_PATIENCE_S = 1.0
+_KEPT_OUTPUTS = 50  # of these, the last so many keep their outputs
 
 
 class CellRecorder:
-    """What IPython's ``pre_run_cell`` and ``post_run_cell`` events call."""
+    """What IPython's ``pre_run_cell`` and ``post_run_cell`` events call.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    shell : InteractiveShell, optional
+        The shell whose outputs are recorded; none are without it.
+    """
+
+    def __init__(self, shell: Any = None) -> None:
+        self._outputs = OutputWatch(shell) if shell is not None else None
         self._began = 0.0
         self._cell: CellRef | None = None
         self._before: list[str] = []
-        self._unclaimed: list[Cell] = []
+        self._unclaimed: list[tuple[Cell, CellOutputs]] = []
         self._of_cell: list[tuple[LiveRun, str | None]] = []
+        self._behind: deque[Callable[[], None]] = deque()
+        self._writing = threading.Lock()
+        self._failed: Exception | None = None
+        self._process = os.getpid()
+        inputs.switch_on()
+
+    def close(self) -> None:
+        """Listen and note no more."""
+        if self._outputs is not None:
+            self._outputs.stop()
+        inputs.switch_off()
 
     def before(self, info: Any) -> None:
         """Note which cell begins."""
@@ -38,7 +74,12 @@ class CellRecorder:
         if runs := _loaded_runs():
             runs.touched.clear()
             self._before = [live.id for live in runs.open_runs()]
+        if self._outputs is not None:
+            self._outputs.begin(keeps_history=getattr(info, "store_history", True))
         self._began = time.time()
+        if self._failed is not None:  # told here, where the hooks' errors are counted
+            failed, self._failed = self._failed, None
+            raise failed
 
     def open_run(self, name: str | None = None, **options: Any) -> LiveRun:
         """Open a run that is current for the rest of this cell and ends with it."""
@@ -71,7 +112,8 @@ class CellRecorder:
         while self._of_cell:
             live, previous = self._of_cell.pop()
             set_default_run(previous)
-            live.finish(status_of(error), error=failure if status_of(error) is RunStatus.FAILED else None)
+            status = status_of(error)
+            live.finish(status, error=None if status is RunStatus.FINISHED else failure)
             ended.append(live)
         return ended[::-1]
 
@@ -94,7 +136,13 @@ class CellRecorder:
             status="error" if failure else "ok",
             error=failure,
         )
-        self._unclaimed = [*self._unclaimed[-_KEPT:], record]
+        put_out = CellOutputs()
+        if self._outputs is not None:
+            put_out = self._outputs.end(execution_count, is_failed=failure is not None)
+        self._unclaimed = [*self._unclaimed[-_KEPT:], (record, put_out)]
+        if len(self._unclaimed) > _KEPT_OUTPUTS:
+            old, _ = self._unclaimed[-_KEPT_OUTPUTS - 1]
+            self._unclaimed[-_KEPT_OUTPUTS - 1] = (old, CellOutputs())
         if parents:
             self._write(parents, new=touched)
 
@@ -103,13 +151,63 @@ class CellRecorder:
         from nbops.store.workspace import workspace
 
         ws = workspace()
-        limit = ws.settings.cell_source_max_bytes
-        with ws.store.transaction():
-            for parent in parents:
-                for cell in self._unclaimed if parent in new else self._unclaimed[-1:]:
-                    source = cell.source.encode()[:limit].decode(errors="ignore")
-                    ws.store.put(_with(cell, parent, source))
+        claimed = self._unclaimed if any(parent in new for parent in parents) else self._unclaimed[-1:]
         self._unclaimed = []
+        self._behind.append(lambda: _store(ws, claimed, parents, new=new))
+        ws.settle_with(self.settle)
+        submit(self.settle, soon=True)
+
+    def settle(self) -> None:
+        """Write the cells that are not written yet; a forked child leaves them to its parent."""
+        if os.getpid() != self._process:
+            return
+        if not self._writing.acquire(timeout=_PATIENCE_S):  # a transaction of the caller may be what the writer awaits
+            return
+        try:
+            while self._behind:
+                self._behind.popleft()()
+        except Exception as error:
+            self._failed = error
+        finally:
+            self._writing.release()
+
+
+def _store(ws: Workspace, claimed: list[tuple[Cell, CellOutputs]], parents: list[str], *, new: list[str]) -> None:
+    """Store cells with the runs they belong to."""
+    limit = ws.settings.cell_source_max_bytes
+    clean = [(_clean(cell, limit), put_out) for cell, put_out in claimed]
+    followed: list[tuple[CellOutputs, list[str]]] = []
+    with ws.store.transaction():
+        for n, (cell, put_out) in enumerate(clean):
+            owners = [parent for parent in parents if parent in new or n == len(clean) - 1]
+            copies = [_with(cell, parent) for parent in owners]
+            for copy in copies:
+                ws.store.put(copy)
+            if put_out:
+                followed.append((put_out, [copy.id for copy in copies]))
+    if followed and ws.settings.cell_outputs_max_bytes > 0:
+        submit(lambda: _store_outputs(ws, followed))
+
+
+def _store_outputs(ws: Workspace, followed: list[tuple[CellOutputs, list[str]]]) -> None:
+    """Keep what cells put out; called on the background thread."""
+    for put_out, ids in followed:
+        digest, _ = ws.artifacts.put(put_out.as_json(max_bytes=ws.settings.cell_outputs_max_bytes))
+
+        def change(cell: Cell, digest: str = digest) -> Cell:
+            return replace(cell, outputs=digest)
+
+        for id in ids:
+            with suppress(NotFound):  # the run was deleted meanwhile
+                ws.store.update(Cell, id, change)
+
+
+def _clean(cell: Cell, limit: int) -> Cell:
+    """Return a cell as it may be stored: names found, secrets redacted, the source cut to `limit` bytes."""
+    reads, writes = reads_writes(cell.source)
+    source = redact_source(cell.source).encode()[:limit].decode(errors="ignore")
+    cleaned: Cell = replace(cell, reads=reads, writes=writes, source=source)
+    return cleaned
 
 
 def _loaded_runs() -> Any:
@@ -117,8 +215,8 @@ def _loaded_runs() -> Any:
     return sys.modules.get("nbops.tracking.runs")
 
 
-def _with(cell: Cell, parent: str, source: str) -> Cell:
-    copy: Cell = replace(cell, id=new_id(Cell.prefix), parent=parent, source=source)
+def _with(cell: Cell, parent: str) -> Cell:
+    copy: Cell = replace(cell, id=new_id(Cell.prefix), parent=parent)
     return copy
 
 

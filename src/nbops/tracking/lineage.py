@@ -31,10 +31,10 @@ def resolve(ws: Workspace, ref: str, *, kind: type[R] | None = None) -> R:
     """
     store = ws.store
     cls = kind_of(ref)
-    if cls is not None and (kind is None or cls is kind):
-        return cast(R, store.get(cls, ref))
     found: Record | None = None
-    if "@" in ref and kind in (None, ModelVersion):
+    if cls is not None and (kind is None or cls is kind):
+        found = _newest(store, cls, ("id", ref))  # else it is a name that looks like an id: run_2
+    if found is None and "@" in ref and kind in (None, ModelVersion):
         alias = _newest(store, Alias, ("name", ref))
         found = alias and _newest(store, ModelVersion, ("name", alias.model), ("number", alias.number))
     classes = [c for c in _NAMED if kind in (None, c)]
@@ -48,7 +48,7 @@ def resolve(ws: Workspace, ref: str, *, kind: type[R] | None = None) -> R:
     if found is None:
         names = {str(getattr(r, "name", "")) for c in classes for r in store.find(c, limit=200)}
         hint = "Pass an id or a name; list them with nb.find."
-        raise not_found(kind.kind if kind else "record", ref, names, hint=hint)
+        raise not_found((kind or cls or Record).kind or "record", ref, names, hint=hint)
     return cast(R, found)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
@@ -13,8 +14,9 @@ from nbops.core.display import Shown
 from nbops.core.errors import Conflict, InvalidInput
 from nbops.core.protocols import Points
 from nbops.core.records import Artifact, Dataset, Failure, Run, RunStatus, replace
-from nbops.store.context import inside_run
+from nbops.store.context import RunBlock, current_cell, enter_run, leave_run
 from nbops.store.workspace import Workspace
+from nbops.tracking import following
 from nbops.tracking.artifacts import contents
 from nbops.tracking.failures import failure_of
 from nbops.tracking.redaction import redact
@@ -35,11 +37,14 @@ class LiveRun(Shown):
         self.id = run.id
         self.name = run.name
         self.cell_id = run.cell_id
+        self.opened_in = current_cell()  # this execution of the cell, not just its id
         self._workspace = workspace
         self._on_end = on_end
         self._status = run.status
         self._lock = threading.Lock()
-        self._block: AbstractContextManager[None] | None = None
+        self._block: RunBlock | None = None
+        self._process = os.getpid()
+        self._owner = run.owner
 
     @property
     def record(self) -> Run:
@@ -51,6 +56,11 @@ class LiveRun(Shown):
     def status(self) -> RunStatus:
         """State as this handle knows it."""
         return self._status
+
+    @property
+    def is_entered(self) -> bool:
+        """Whether a ``with`` block of this run is open."""
+        return self._block is not None
 
     @property
     def params(self) -> dict[str, Any]:
@@ -133,34 +143,45 @@ class LiveRun(Shown):
         self._workspace.store.link(found.id, "used_by", self.id)
 
     def finish(self, status: str = RunStatus.FINISHED, *, error: BaseException | Failure | None = None) -> None:
-        """End the run; ending it twice changes nothing."""
+        """End the run; ending it twice changes nothing, and a forked child does not end its parent's run."""
+        if os.getpid() != self._process:
+            return
         with self._lock:
             if self._status is not RunStatus.RUNNING:
                 return
             ended = RunStatus(status)
             failure = failure_of(error) if isinstance(error, BaseException) else error
+            more = following.run_ending(self._workspace, self.id)
             self._workspace.forget(self.id)
             at = time.time()
-            self._change(
-                lambda run: replace(run, status=ended, ended_at=at, error=failure), event=f"run.{ended.lower()}"
-            )
+
+            def closed(run: Run) -> Run:
+                if run.owner != self._owner:  # resumed elsewhere, where we were taken for dead: no longer ours to end
+                    return run
+                context = following.joined(run.context, more)
+                return replace(run, status=ended, ended_at=at, error=failure, context=context)
+
+            self._change(closed, event=f"run.{ended.lower()}")
             self._status = ended
         self._on_end(self)
 
     def __enter__(self) -> LiveRun:
         if self._status is not RunStatus.RUNNING:
             raise self._ended("enter")
-        self._block = inside_run(self.id)
-        self._block.__enter__()
+        frame = sys._getframe(1)
+        while frame.f_back is not None and frame.f_code.co_name == "__enter__":  # of a class that adds to this one
+            frame = frame.f_back
+        self._block = enter_run(self.id, frame=frame)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._block is not None:
-            self._block.__exit__(None, None, None)
+            leave_run(self._block)
             self._block = None
-        self.finish(status_of(error), error=error)
+        status = status_of(error)
+        self.finish(status, error=None if status is RunStatus.FINISHED else error)
 
     def __repr__(self) -> str:
         return f"LiveRun({self.name!r}, {self.id}, {self._status})"
@@ -173,10 +194,14 @@ class LiveRun(Shown):
 
 
 def status_of(error: BaseException | None) -> RunStatus:
-    """Return how a block ended that raised `error` (None: it did not)."""
-    if error is None:
+    """Return how a block ended that raised `error` (None: it did not).
+
+    A cancelled task was interrupted; a generator whose caller wants no more of it has finished.
+    """
+    if error is None or isinstance(error, GeneratorExit):
         return RunStatus.FINISHED
-    if isinstance(error, KeyboardInterrupt):
+    is_cancelled = type(error).__name__ == "CancelledError" and not isinstance(error, Exception)  # asyncio's
+    if isinstance(error, KeyboardInterrupt) or is_cancelled:
         return RunStatus.INTERRUPTED
     if isinstance(error, SystemExit) and error.code in (None, 0):
         return RunStatus.FINISHED

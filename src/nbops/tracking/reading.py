@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from nbops.core.display import Shown
 from nbops.core.errors import InvalidInput, NotFound, not_found
@@ -12,6 +12,7 @@ from nbops.core.records import Link, Record, Run, kinds
 from nbops.core.table import Table
 from nbops.store.workspace import workspace
 from nbops.tracking.lineage import resolve, walk
+from nbops.tracking.segments import newest_view
 
 if TYPE_CHECKING:
     from nbops.store.points import FloatArray, IntArray
@@ -67,7 +68,7 @@ def find(
 
 @dataclass(frozen=True)
 class Series(Shown):
-    """All points of one metric of one run, in the order they were logged.
+    """The points of one metric of one run, in the order they were logged.
 
     steps : int64 [n]; values : float64 [n]; times_ms : int64 [n], milliseconds since the epoch
     """
@@ -85,29 +86,31 @@ class Series(Shown):
         return f"Series({self.metric}, {len(self):,} points of {self.run})"
 
 
-def series(run: Any, metric: str) -> Series:
-    """Return all points of one metric.
+def series(run: Any, metric: str, *, segments: Literal["newest", "all"] = "newest") -> Series:
+    """Return the points of one metric; of a run that was resumed, its newest segment where two overlap.
 
     Parameters
     ----------
     run : Run, LiveRun or str
         The run, its id, or its name (the newest of that name).
     metric : str
+    segments : "newest" or "all"
+        Of a run that was resumed: without the points that a later attempt logged anew, or all.
 
     Raises
     ------
     NotFound
         No such run, or it has no such metric.
     """
-    from nbops.store.points import Columns
-
+    if segments not in ("newest", "all"):
+        raise InvalidInput(f"segments cannot be {segments!r}", hint="Use 'newest' or 'all'.")
     ws = workspace()
     ws.flush()
     record = resolve(ws, run, kind=Run) if isinstance(run, str) else ws.store.get(Run, run.id)
     if metric not in record.summary:
         has = ", ".join(sorted(record.summary)) or "none yet"
         raise not_found("metric", metric, record.summary, hint=f"Run '{record.name}' has: {has}")
-    columns = Columns.of(ws.store.points(record.id, metric))
+    columns = newest_view(ws.store.points(record.id, metric), () if segments == "all" else record.resumes)
     return Series(record.id, metric, columns.steps, columns.values, columns.times_ms)
 
 

@@ -14,11 +14,14 @@ from nbops.core.ids import new_id
 from nbops.core.records import Artifact, Dataset, Failure, Run, RunStatus
 from nbops.store.context import current_cell, current_run, set_default_run
 from nbops.store.workspace import workspace
+from nbops.tracking import following
+from nbops.tracking.attached import AttachedRun, joinable, reopen
 from nbops.tracking.capture import capture
-from nbops.tracking.live import LiveRun, named
+from nbops.tracking.live import LiveRun, named, status_of
 from nbops.tracking.redaction import redact
 
 PARENT_VARIABLE = "NBOPS_PARENT_RUN"
+RUN_VARIABLE = "NBOPS_RUN_ID"
 MAX_NAME = 250
 _open: dict[str, LiveRun] = {}
 _started: LiveRun | None = None  # by `start`; at most one
@@ -26,6 +29,7 @@ _last_cell_error: Failure | None = None
 touched: list[str] = []  # runs opened since the executing cell began; the cell recorder empties it
 
 Data = Dataset | str | Iterable["Dataset | str"]
+RunRef = str | LiveRun | Run
 
 
 def run(
@@ -33,9 +37,11 @@ def run(
     *,
     params: Mapping[str, Any] | None = None,
     tags: Mapping[str, str] | None = None,
-    parent: str | LiveRun | Run | None = None,
+    parent: RunRef | None = None,
     data: Data | None = None,
     type: str | None = None,
+    resume: RunRef | None = None,
+    attach: RunRef | None = None,
 ) -> LiveRun:
     """Open a run; use it as a context manager.
 
@@ -51,6 +57,11 @@ def run(
         Datasets that the run uses, by record, id, ``name`` or ``name/version``.
     type : str, optional
         notebook, script, step, trial …; found out if None.
+    resume : str, LiveRun or Run, optional
+        Open this ended run again, by record, id or name, and go on where it stopped.
+    attach : str, LiveRun or Run, optional
+        Log into this run, which another process has open and goes on to own. By default the one
+        that the variable ``NBOPS_RUN_ID`` names, if no run is open here.
 
     Examples
     --------
@@ -58,11 +69,28 @@ def run(
     >>> with nb.run("baseline", params={"lr": 0.1}) as run:
     ...     nb.log(loss=0.5)
     """
+    if name is not None and (not name.strip() or len(name) > MAX_NAME):
+        raise InvalidInput(f"a run cannot be named {name[:40]!r}", hint=f"Use 1 to {MAX_NAME} characters.")
+    _supersede_leftovers()
+    if resume is None and attach is None:
+        attach = None if current_run() else os.environ.get(RUN_VARIABLE)
+    elif (resume and attach) or name or parent or type:
+        raise InvalidInput("a run that is resumed or attached to keeps its name, parent and type",
+                           hint="Give `resume` or `attach` alone, with params, tags and data at most.")  # fmt: skip
+    if resume is not None:
+        return _resume(resume, params=params, tags=tags, data=data)
+    if attach:
+        return _attach(attach, params=params, tags=tags, data=data)
+    return _new(name, params=params, tags=tags, parent=parent, data=data, type=type)
+
+
+def _new(
+    name: str | None, *, params: Mapping[str, Any] | None, tags: Mapping[str, str] | None, parent: RunRef | None,
+    data: Data | None, type: str | None,
+) -> LiveRun:  # fmt: skip
     ws = workspace()
     cell = current_cell()
     id = new_id(Run.prefix)
-    if name is not None and (not name.strip() or len(name) > MAX_NAME):
-        raise InvalidInput(f"a run cannot be named {name[:40]!r}", hint=f"Use 1 to {MAX_NAME} characters.")
     parent_id = _id_of(parent) or current_run() or os.environ.get(PARENT_VARIABLE)
     record = Run(
         id=id,
@@ -73,7 +101,7 @@ def run(
         owner=ws.owner,
         cell_id=cell.cell_id if cell else None,
         params=named(params),
-        tags={key: str(value) for key, value in redact(tags or {}).items()},
+        tags=_tags(tags),
         context=capture(),
     )
     live = LiveRun(ws, record, on_end=_ended)
@@ -81,10 +109,43 @@ def run(
         ws.store.put(record)
         if parent_id:
             ws.store.link(parent_id, "parent_of", id)
-        for dataset in [data] if isinstance(data, Dataset | str) else data or ():
-            live.use(dataset)
+        _use(live, data)
     _open[id] = live
     touched.append(id)
+    following.run_opened(ws, id)
+    return live
+
+
+def _resume(
+    ref: RunRef, *, params: Mapping[str, Any] | None, tags: Mapping[str, str] | None, data: Data | None
+) -> LiveRun:
+    ws = workspace()
+    record = reopen(ws, ref, params=named(params), tags=_tags(tags))
+    live = _open[record.id] = LiveRun(ws, record, on_end=_ended)
+    following.run_opened(ws, record.id)
+    return _continue(live, record, data)
+
+
+def _attach(
+    ref: RunRef, *, params: Mapping[str, Any] | None, tags: Mapping[str, str] | None, data: Data | None
+) -> LiveRun:
+    ws = workspace()
+    record = joinable(ws, ref)
+    live = AttachedRun(ws, record, on_end=_ended)
+    if params:
+        live.log_params(**params)
+    if tags:
+        live.set_tags(**tags)
+    _open.setdefault(record.id, live)
+    return _continue(live, record, data)
+
+
+def _continue(live: LiveRun, record: Run, data: Data | None) -> LiveRun:
+    """Let a run that has points go on after them."""
+    last_steps = {metric: known.last_step for metric, known in record.summary.items()}
+    workspace().continue_after(record.id, last_steps)
+    _use(live, data)
+    touched.append(record.id)
     return live
 
 
@@ -95,6 +156,8 @@ def start(
     tags: Mapping[str, str] | None = None,
     data: Data | None = None,
     type: str | None = None,
+    resume: RunRef | None = None,
+    attach: RunRef | None = None,
 ) -> LiveRun:
     """Open a run that stays current over the following cells, until `end`.
 
@@ -102,11 +165,9 @@ def start(
     elsewhere finishes it. Parameters as for `run`.
     """
     global _started
-    cell = current_cell()
     if _started is not None:
-        again = cell is not None and _started.cell_id == cell.cell_id
-        _started.finish(RunStatus.SUPERSEDED if again else RunStatus.FINISHED)
-    _started = run(name, params=params, tags=tags, data=data, type=type)
+        _started.finish(RunStatus.SUPERSEDED if _is_again(_started) else RunStatus.FINISHED)
+    _started = run(name, params=params, tags=tags, data=data, type=type, resume=resume, attach=attach)
     set_default_run(_started.id)
     return _started
 
@@ -169,13 +230,36 @@ def note_cell_error(error: Failure | None) -> None:
     _last_cell_error = error
 
 
-def _id_of(parent: str | LiveRun | Run | None) -> str | None:
+def _id_of(parent: RunRef | None) -> str | None:
     return parent if isinstance(parent, str) or parent is None else parent.id
+
+
+def _tags(tags: Mapping[str, str] | None) -> dict[str, str]:
+    return {key: str(value) for key, value in redact(tags or {}).items()}
+
+
+def _use(live: LiveRun, data: Data | None) -> None:
+    for dataset in [data] if isinstance(data, Dataset | str) else data or ():
+        live.use(dataset)
+
+
+def _is_again(live: LiveRun) -> bool:
+    """Return whether an earlier execution of the cell that executes now opened this run."""
+    cell, before = current_cell(), live.opened_in
+    return cell is not None and before is not None and before is not cell and before.cell_id == cell.cell_id
+
+
+def _supersede_leftovers() -> None:
+    """End the runs that an earlier execution of this cell opened by hand and left open."""
+    for live in open_runs():
+        if live is not _started and not live.is_entered and _is_again(live):
+            live.finish(RunStatus.SUPERSEDED)
 
 
 def _ended(live: LiveRun) -> None:
     global _started
-    _open.pop(live.id, None)
+    if _open.get(live.id) is live:
+        del _open[live.id]
     if live is _started:
         _started = None
         set_default_run(None)
@@ -185,16 +269,22 @@ def _ended(live: LiveRun) -> None:
 def _close_at_exit() -> None:
     """Runs left open end with the process: as it ended, or INTERRUPTED when a notebook's kernel stops."""
     error: BaseException | Failure | None = getattr(sys, "last_value", None)
-    in_notebook = "ipykernel" in sys.modules
-    if in_notebook:
-        error = _last_cell_error
+    status = status_of(error) if isinstance(error, BaseException) else RunStatus.FINISHED
+    if "ipykernel" in sys.modules:
+        error, status = _how_the_kernel_ends()
     for live in reversed(open_runs()):
-        if error is not None:
-            live.finish(RunStatus.FAILED, error=error)
-        elif in_notebook and not os.environ.get(PARENT_VARIABLE):
-            live.finish(RunStatus.INTERRUPTED)
-        else:
-            live.finish()
+        live.finish(status, error=error)
+
+
+def _how_the_kernel_ends() -> tuple[Failure | None, RunStatus]:
+    cell, last = current_cell(), _last_cell_error
+    if last is not None and cell is None:
+        return last, RunStatus.INTERRUPTED if last.type == KeyboardInterrupt.__name__ else RunStatus.FAILED
+    if cell is None and os.environ.get(PARENT_VARIABLE):  # a step: its kernel stops when the notebook has run
+        return None, RunStatus.FINISHED
+    when = f" while cell {cell.cell_id} executed" if cell else ""
+    cell_id = cell.cell_id if cell else None
+    return Failure(type="KernelStopped", message=f"the kernel stopped{when}", cell_id=cell_id), RunStatus.INTERRUPTED
 
 
 def _after_fork() -> None:

@@ -85,8 +85,8 @@ def _counted(found: Verb, words: list[str]) -> tuple[int, bool]:
 
 
 def _positional(found: Verb, count: int) -> Argument | None:
-    """Return the positional argument that comes after `count` others; an expression takes all the rest."""
+    """Return the positional argument that comes after `count` others; the last one may take all the rest."""
     places = [a for a in found.arguments if not a.is_option]
     if count < len(places):
         return places[count]
-    return places[-1] if places and places[-1].form == "expression" else None
+    return places[-1] if places and places[-1].form in ("expression", "many") else None

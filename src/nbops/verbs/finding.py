@@ -9,7 +9,7 @@ from nbops.core.query import Compare, Field
 from nbops.core.records import Record
 from nbops.verbs.words import UsageError
 
-_SHORT = re.compile(r"[a-z]+_…?([0-9A-Z]{4,25})")
+SHORT = re.compile(r"[a-z]+_…?([0-9A-Z]{4,25})")
 
 
 def record_of(text: str) -> Record:
@@ -27,7 +27,7 @@ def record_of(text: str) -> Record:
 
     ws = workspace()
     ws.flush()
-    short = _SHORT.fullmatch(text)
+    short = SHORT.fullmatch(text)
     cls = kind_of(text)
     if short and cls is not None:
         ending = short.group(1)

@@ -29,7 +29,7 @@ class Argument:
         What its values name, for completion: ``runs``, ``models``, ``aliases``, ``refs``, ``datasets``,
         ``endpoints``, ``kinds``, ``verbs``, ``variables``, ``tables``, ``ids``, ``paths`` …; empty for anything else.
     form : str
-        ``one`` value, ``optional`` value, an ``expression`` of the remaining words, a ``flag``,
+        ``one`` value, ``optional`` value, ``many`` values, an ``expression`` of the remaining words, a ``flag``,
         a ``list`` of repeated values, or repeated ``pairs`` of a name and a value.
     kind : type
         int, float or str.
@@ -59,6 +59,8 @@ class Argument:
     def shown(self) -> str:
         """How it stands in a usage line: ``[WHERE]``, ``[--last N]``."""
         place = self.values or ("NAME VALUE" if self.form == "pairs" else self.name.lstrip("-").upper())
+        if self.form == "many":
+            return f"{place}…"
         if not self.is_option:
             return f"[{place}]" if self.form in ("optional", "expression") else place
         return f"[{self.name}]" if self.form == "flag" else f"[{self.name} {place}]"
@@ -176,7 +178,7 @@ class Verb:
                 values[key] = expression(values[key] or [])
             elif a.form == "pairs":
                 values[key] = {name: value for name, value in values[key] or ()}
-            elif a.form == "list":
+            elif a.form in ("list", "many"):
                 values[key] = list(values[key] or ())
         return values
 
@@ -194,10 +196,13 @@ verbs: Registry[Verb] = Registry(
     modules=(
         "nbops.verbs.workspace",
         "nbops.verbs.tracking",
+        "nbops.verbs.comparing",
+        "nbops.verbs.reproducing",
         "nbops.verbs.data",
         "nbops.verbs.debugging",
         "nbops.verbs.models",
         "nbops.verbs.serving",
+        "nbops.verbs.moving",
         "nbops.verbs.helping",
     ),
 )
@@ -252,8 +257,8 @@ def _parser(of: Verb) -> _Parser:
             settings.update(action="append", nargs=2)
         elif a.form == "list":
             settings.update(action="append")
-        elif a.form == "expression":
-            settings.update(nargs="*", metavar=place)
+        elif a.form in ("expression", "many"):
+            settings.update(nargs="*" if a.form == "expression" else "+", metavar=place)
         else:
             settings.update(type=a.kind, metavar=place, choices=a.choices or None)
             if a.form == "optional":

@@ -13,7 +13,7 @@ from nbops.core.records import Alias, Dataset, Endpoint, ModelVersion, Record, R
 TIME_LIMIT_S = 0.05
 _FRESH_S = 2.0  # names this young are given without asking the store again
 _NEWEST = 300
-_FIELDS = ("name", "status", "created_at", "parent", "type", "version", "rows", "number")
+_FIELDS = ("name", "status", "created_at", "ended_at", "duration_s", "parent", "type", "version", "rows", "number")
 _known: dict[str, tuple[float, list[str]]] = {}
 
 
@@ -65,7 +65,7 @@ def _ids(store: Any) -> Iterable[str]:
 def _fields(store: Any) -> Iterable[str]:
     yield from _FIELDS
     for run in _newest(store, Run):
-        yield from (f"metrics.{name}" for name in run.summary)
+        yield from (f"metrics.{name}" for name in run.metrics)
         yield from (f"params.{name}" for name in run.params)
         yield from (f"tags.{name}" for name in run.tags)
 
@@ -80,6 +80,7 @@ _READERS: dict[str, Callable[[Any], Iterable[str]]] = {
     "endpoints": lambda store: (e.name for e in _newest(store, Endpoint) if e.status in ("READY", "STARTING")),
     "ids": _ids,
     "fields": _fields,
+    "metrics": lambda store: (name for r in _newest(store, Run) for name in r.metrics),
 }
 
 

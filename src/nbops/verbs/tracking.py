@@ -18,6 +18,8 @@ _LAST = argument("--last", "show at most so many", kind=int, default=20, short="
     argument("--param", "a parameter; may be repeated", form="pairs", short="-p"),
     argument("--tag", "a tag; may be repeated", form="pairs", short="-t"),
     argument("--data", "a dataset that the run uses; may be repeated", form="list", completes="datasets"),
+    argument("--resume", "open this ended run again and go on with it", completes="runs", values="RUN"),
+    argument("--attach", "log into this run, which another process has open", completes="runs", values="RUN"),
     argument("--quiet", "show no card at the end of the cell", form="flag", short="-q"),
     argument("--output", "notebook: where to write the executed copy", short="-o", completes="paths", values="PATH"),
     argument("--kernel", "notebook: kernel to use instead of its own", values="NAME"),
@@ -31,6 +33,8 @@ def run(
     param: dict[str, str],
     tag: dict[str, str],
     data: list[str],
+    resume: str | None,
+    attach: str | None,
     quiet: bool,
     output: str | None,
     kernel: str | None,
@@ -38,7 +42,7 @@ def run(
 ) -> Any:
     """Track a cell, execute a notebook, or open a run that lasts until `end`."""
     only_notebook = {"--output": output, "--kernel": kernel, "--timeout": timeout}
-    only_cell = {"--tag": tag, "--data": data, "--quiet": quiet}
+    only_cell = {"--tag": tag, "--data": data, "--resume": resume, "--attach": attach, "--quiet": quiet}
     if name is not None and name.endswith(".ipynb"):
         if call.is_cell:
             raise UsageError(f"%%mlops run takes the name of a run, not the notebook '{name}'",
@@ -51,12 +55,13 @@ def run(
     if call.namespace is None:
         raise UsageError(f"'{name or ''}' is no notebook", hint="Write nbops run NOTEBOOK.ipynb -p NAME VALUE")
     params = {key: literal(value) for key, value in param.items()}
+    options: dict[str, Any] = {"params": params, "tags": tag, "data": data or None, "resume": resume, "attach": attach}
     if call.is_cell:
-        call.open_cell_run(name, quiet=quiet, params=params, tags=tag, data=data or None)
+        call.open_cell_run(name, quiet=quiet, **options)
         return None
     from nbops.tracking.runs import start
 
-    return start(name, params=params, tags=tag, data=data or None)
+    return start(name, **options)
 
 
 def _refuse(options: dict[str, Any], why: str) -> None:
@@ -135,3 +140,16 @@ def lineage(call: Call, *, id: str | None) -> Any:
             raise NotFound("nothing is recorded yet", hint="Open a run first.")
         return lineage_of(newest[0])
     return lineage_of(record_of(id or str(current_run())))
+
+
+@verb(
+    "autolog",
+    argument("--off", "undo it", form="flag"),
+    examples=("%mlops autolog", "%mlops autolog --off"),
+    is_notebook_only=True,
+)
+def autolog(call: Call, *, off: bool) -> Any:
+    """Let MLflow's clients and autologging in this kernel write into the workspace."""
+    from nbops.tracking.autolog import autolog as set_up
+
+    return set_up(off=off)

@@ -1,4 +1,4 @@
-"""Verbs of the workspace: status, init, doctor."""
+"""Verbs of the workspace: status, init, doctor, audit."""
 
 from __future__ import annotations
 
@@ -37,3 +37,15 @@ def doctor(call: Call) -> Any:
     from nbops.verbs.doctor import examine
 
     return examine()
+
+
+@verb(
+    "audit",
+    argument("--last", "how many of the newest entries to show", kind=int, default=10, values="N"),
+    examples=("%mlops audit", "%mlops audit --last 50"),
+)
+def audit(call: Call, *, last: int) -> Any:
+    """Walk the log of all that happened, and say whether anybody changed it."""
+    from nbops.store.auditing import audit as walk_log
+
+    return walk_log(last=last)

@@ -7,6 +7,6 @@ from nbops.view import html, text
 from nbops.view.cards import Card
 
 
-def bundle(card: Card) -> Bundle:
-    """Return the mime bundle of `card`: ``text/plain`` and ``text/html``."""
-    return {"text/plain": text.render(card), "text/html": html.render(card)}
+def bundle(card: Card, *, limit: int = html.MAX_BYTES) -> Bundle:
+    """Return the mime bundle of `card`: ``text/plain``, and ``text/html`` of at most `limit` bytes."""
+    return {"text/plain": text.render(card), "text/html": html.render(card, limit=limit)}

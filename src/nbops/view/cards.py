@@ -108,7 +108,15 @@ class Code:
     text: str
 
 
-Part = Grid | Note | Facts | Code | Figure | Graph
+@dataclass(frozen=True)
+class Picture:
+    """A drawn ``<svg>`` (a heat map, parallel coordinates), and what it says as lines where no picture can be shown."""
+
+    svg: str
+    lines: tuple[str, ...]
+
+
+Part = Grid | Note | Facts | Code | Figure | Graph | Picture
 
 
 @dataclass(frozen=True)

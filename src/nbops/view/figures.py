@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
-from itertools import pairwise
 from typing import Any
 
 from nbops.view.format import cut, number, text
@@ -18,8 +18,20 @@ from nbops.view.scales import Axis, axis, clean, thin, wants_log
 MAX_LINES = 7
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 BRIGHT = ("#4BA3DB", "#FF8A3D", "#2BC79B", "#E6A0C8", "#F2B63C", "#7CCBF5", "#F6EE7A")
+# Words stay legible on lines: the background is drawn around them first.
+HALO = 'paint-order="stroke" stroke="var(--jp-layout-color1,var(--i,transparent))" stroke-width="3"'
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _MAX_GAPS = 20
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A line as it is drawn: steps ascending, and the step of its first value that is not finite."""
+
+    name: str
+    steps: Any
+    values: Any
+    bad: int | None
 
 
 @dataclass(frozen=True)
@@ -40,7 +52,7 @@ class Figure:
     x: str = "step"
     log: bool | None = None
 
-    @property
+    @cached_property
     def is_log(self) -> bool:
         """Whether the vertical axis is logarithmic."""
         import numpy as np
@@ -49,17 +61,10 @@ class Figure:
             return bool(self.log)
         return wants_log(np.concatenate([np.asarray(line.values, dtype=np.float64) for line in self.lines]))
 
-
-@dataclass(frozen=True)
-class _Drawn:
-    name: str
-    steps: Any
-    values: Any
-    bad: int | None
-
-
-def _drawn(figure: Figure) -> list[_Drawn]:
-    return [_Drawn(line.name, *clean(line.steps, line.values)) for line in figure.lines[:MAX_LINES]]
+    @cached_property
+    def drawn(self) -> tuple[_Drawn, ...]:
+        """The lines as they are drawn; worked out once, since one figure is drawn in several forms."""
+        return tuple(_Drawn(line.name, *clean(line.steps, line.values)) for line in self.lines[:MAX_LINES])
 
 
 def _usable(drawn: _Drawn, log: bool) -> Any:
@@ -81,7 +86,7 @@ def svg(figure: Figure, *, width: int = 790, height: int = 170, points: int = 12
     """
     import numpy as np
 
-    drawn = [line for line in _drawn(figure) if len(line.steps)]
+    drawn = [line for line in figure.drawn if len(line.steps)]
     if not drawn:
         return ""
     log = figure.is_log
@@ -170,17 +175,18 @@ def _ends(drawn: Sequence[_Drawn], labels: Sequence[str], across: Axis, up: Axis
         if good.any():
             places.append([float(up.at(float(line.values[good][-1]))), float(across.at(line.steps[good][-1])), i])
     places.sort()
-    for above, below in pairwise(places):
-        below[0] = max(below[0], above[0] + 13)
-    over = (places[-1][0] - (height - 26)) if places else 0.0
-    floor = height - 26.0
-    for place in reversed(places) if over > 0 else ():
-        place[0] = min(place[0], floor)
-        floor = place[0] - 13
-    return "".join(
-        f'<text x="{x + 8:.0f}" y="{y + 4:.1f}" font-size="11" fill="{_colour(int(i))}">{escape(labels[int(i)])}</text>'
+    reach = 6.4 * max((len(label) for label in labels), default=0) + 8  # labels this far apart cannot overlap
+    for n, place in enumerate(places):
+        near = [above[0] for above in places[:n] if abs(above[1] - place[1]) < reach]
+        place[0] = max([place[0], *(y + 13 for y in near)])
+    for n in range(len(places) - 1, -1, -1):
+        near = [below[0] for below in places[n + 1 :] if abs(below[1] - places[n][1]) < reach]
+        places[n][0] = min([places[n][0], height - 26.0, *(y - 13 for y in near)])
+    names = "".join(
+        f'<text x="{x + 8:.0f}" y="{y + 4:.1f}" fill="{_colour(int(i))}">{escape(labels[int(i)])}</text>'
         for y, x, i in places
     )
+    return f'<g font-size="11" {HALO}>{names}</g>'
 
 
 def _first_bad(drawn: Sequence[_Drawn], across: Axis, height: int) -> str:
@@ -201,7 +207,7 @@ def plotly(figure: Figure, *, points: int = 1600) -> dict[str, Any]:
     """Return the figure as plotly's JSON (mime type ``application/vnd.plotly.v1+json``), a plain dict."""
     import numpy as np
 
-    drawn = _drawn(figure)
+    drawn = figure.drawn
     columns = max(10, points // (2 * max(1, len(drawn))))
     traces = []
     for i, line in enumerate(drawn):
@@ -234,7 +240,7 @@ def sparkline(figure: Figure, *, width: int = 48) -> list[str]:
     import numpy as np
 
     log = figure.is_log
-    drawn = [line for line in _drawn(figure) if len(line.steps)]
+    drawn = [line for line in figure.drawn if len(line.steps)]
     if not drawn:
         return []
     name_width = max(len(cut(text(line.name), 24)) for line in drawn)

@@ -6,13 +6,13 @@ drops styles and SVG: then the blanks between the parts, an image and plain arro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from html import escape
 from typing import Any
 from urllib.parse import quote
 
 from nbops.view import graphs
-from nbops.view.cards import Card, Chip, Code, Facts, Grid, Key, Mono, Note, Part
+from nbops.view.cards import Card, Chip, Code, Facts, Grid, Key, Mono, Note, Part, Picture
 from nbops.view.figures import BRIGHT, COLOURS, Figure, sparkline, svg
 from nbops.view.format import cut, text
 from nbops.view.graphs import Graph
@@ -65,12 +65,12 @@ def esc(value: Any, limit: int = 200) -> str:
     return escape(cut(text(value), limit), quote=True)
 
 
-def render(card: Card) -> str:
-    """Return `card` as HTML of at most `MAX_BYTES`; rows and points give way until it fits."""
+def render(card: Card, *, limit: int = MAX_BYTES) -> str:
+    """Return `card` as HTML of at most `limit` bytes; rows and points give way until it fits."""
     found = ""
     for rows, points, words in ((30, 640, 600), (20, 400, 400), (12, 240, 240), (6, 120, 120), (2, 40, 60)):
         found = _render(card, rows, points, words)
-        if len(found.encode()) <= MAX_BYTES:
+        if len(found.encode()) <= limit:
             break
     return found
 
@@ -122,14 +122,19 @@ def _part(part: Part, rows: int, points: int, words: int) -> str:
         Code: lambda p: f"<pre>{_code(p.text, words)}</pre>",
         Figure: lambda p: _figure(p, points),
         Graph: lambda p: _graph(p, words),
+        Picture: lambda p: _picture(p.svg, p.lines, words),
     }
     return drawers[type(part)](part)
 
 
 def _graph(graph: Graph, words: int) -> str:
     """Return the picture, and its paths as text for where no picture is let through."""
-    lines = "".join(f'<p class="alt">{esc(line, words)}</p>' for line in graph.lines())
-    return f"{_HIDDEN}{graphs.svg(graph)}</div>{lines}"
+    return _picture(graphs.svg(graph), graph.lines(), words)
+
+
+def _picture(picture: str, lines: Iterable[str], words: int) -> str:
+    said = "".join(f'<p class="alt">{esc(line, words)}</p>' for line in lines)
+    return f"{_HIDDEN}{picture}</div>{said}"
 
 
 def _figure(figure: Figure, points: int) -> str:

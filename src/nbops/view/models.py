@@ -8,11 +8,11 @@ from typing import Any
 from nbops.core.display import Bundle
 from nbops.core.ids import short_id
 from nbops.core.records import Alias, ModelVersion, Signature, TensorSpec
+from nbops.tracking.ranking import ranked
 from nbops.view.bundles import bundle
 from nbops.view.cards import Card, Chip, Facts, Grid, Key, Mono, Note, Part, chip
 from nbops.view.format import number, quantity, size, when
 from nbops.view.reading import related
-from nbops.view.runs import ranked
 
 
 def show_version(value: ModelVersion) -> Bundle:

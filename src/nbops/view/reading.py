@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nbops.core.errors import NotFound
 from nbops.core.query import Compare, Field
 from nbops.core.records import Record, Run
+from nbops.tracking.segments import newest_view
 from nbops.view.figures import Line
 
 if TYPE_CHECKING:
@@ -24,20 +25,17 @@ def current_workspace() -> Workspace | None:
     return workspace() if is_open() or locate().is_dir() else None
 
 
-def curves(run: str, metrics: Iterable[str]) -> tuple[Line, ...]:
-    """Return the logged points of the named metrics of a run; metrics without points are left out."""
-    import numpy as np
-
+def curves(run: Run, metrics: Iterable[str]) -> tuple[Line, ...]:
+    """Return the newest view of the named metrics of a run; metrics without points are left out."""
     ws = current_workspace()
     if ws is None:
         return ()
     ws.flush()
     lines = []
     for metric in metrics:
-        points = ws.store.points(run, metric)
-        steps = np.frombuffer(points.steps, dtype="<i8")
-        if steps.size:
-            lines.append(Line(metric, steps, np.frombuffer(points.values, dtype="<f8")))
+        columns = newest_view(ws.store.points(run.id, metric), run.resumes)
+        if len(columns):
+            lines.append(Line(metric, columns.steps, columns.values))
     return tuple(lines)
 
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from nbops.core.display import Bundle
 from nbops.core.ids import short_id
 from nbops.core.records import Cell, Diagnosis, Failure, Run, Summary
+from nbops.tracking.ranking import ranked
 from nbops.view.bundles import bundle
 from nbops.view.cards import Card, Chip, Code, Facts, Grid, Key, Mono, Note, Part, chip
 from nbops.view.figures import MAX_LINES, Figure, Line, plotly, svg
 from nbops.view.format import cell, duration, number, plural, text, when
-from nbops.view.reading import attribute, curves, fresh_run, related
+from nbops.view.reading import attribute, current_workspace, curves, fresh_run, related
 
 PLOTLY = "application/vnd.plotly.v1+json"
-_GOOD = ("acc", "f1", "auc", "r2", "score", "precision", "recall", "map", "iou", "bleu")
-_BY_NBOPS = ("watch/", "system/")
 _MAX_FIGURE = 30_000
+_MAX_NOTEBOOK = 2_000_000  # bytes: a larger file is not read for a card
 
 
 def show_run(value: Any) -> Bundle:
@@ -30,8 +30,9 @@ def show_run(value: Any) -> Bundle:
 
 def _run_card(run: Run) -> Card:
     parts: list[Part] = []
-    names = _family(run.summary)
-    lines = curves(run.id, names) if names else ()
+    shown = {name: run.summary[name] for name in run.metrics}  # without what nbops samples itself
+    names = _family(shown)
+    lines = curves(run, names) if names else ()
     if any(len(line.steps) > 1 for line in lines):
         parts.append(Figure(f"metrics of {run.name}", lines))
     if run.params:
@@ -43,28 +44,24 @@ def _run_card(run: Run) -> Card:
     if run.error:
         parts += _failure(run.error)
     parts += _found(run.id)
-    if run.status == "RUNNING" and not run.summary:
+    parts += _reproducible(run)
+    if run.status == "RUNNING" and not shown:
         parts.append(Note("Nothing is logged yet. Log a value with nb.log(step, loss=0.5).", "dim"))
     facts = [duration(run.duration_s)] if run.ended_at else [f"since {when(run.created_at)}"]
     facts += [run.type] if run.type != "notebook" else []
     facts.append(cell(run.cell_id))
-    return Card(run.name, chip(run.status), short_id(run.id), tuple(facts), _keys(run.summary), tuple(parts))
+    return Card(run.name, chip(run.status), short_id(run.id), tuple(facts), _keys(shown), tuple(parts))
 
 
-def ranked(metrics: Iterable[str]) -> list[str]:
-    """Return metric names, what one looks at first first: held-out scores, scores, losses, the rest.
+def _reproducible(run: Run) -> list[Part]:
+    """Return one line on whether the run would come out again; none while it runs, or if no cells are recorded."""
+    from nbops.tracking.reproducibility import judge  # it brings the store along
 
-    What nbops measures by itself (``watch/…``, ``system/…``) is left out where the user logged anything.
-    """
-    names = list(metrics)
-
-    def rank(name: str) -> tuple[bool, bool, bool, str]:
-        low = name.lower()
-        held_out = any(part in low for part in ("val", "test", "eval"))
-        return not any(part in low for part in _GOOD), "loss" not in low, not held_out, low
-
-    own = [name for name in names if not name.startswith(_BY_NBOPS)]
-    return sorted(own or names, key=rank)
+    ws = current_workspace()
+    if ws is None or run.ended_at is None:
+        return []
+    found = judge(ws, run, max_file_bytes=_MAX_NOTEBOOK)
+    return [] if found.verdict is None else [Note(found.line, "dim")]
 
 
 def _keys(summary: Mapping[str, Summary]) -> tuple[Key, ...]:

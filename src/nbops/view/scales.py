@@ -100,7 +100,9 @@ def clean(steps: Any, values: Any) -> tuple[Array, Array, int | None]:
     x = np.asarray(steps, dtype=np.float64)
     y = np.asarray(values, dtype=np.float64)
     length = min(len(x), len(y))
-    order = np.argsort(x[:length], kind="stable")
-    x, y = x[:length][order], y[:length][order]
+    x, y = x[:length], y[:length]
+    if bool((x[1:] < x[:-1]).any()):
+        order = np.argsort(x, kind="stable")
+        x, y = x[order], y[order]
     bad = np.flatnonzero(~np.isfinite(y))
     return x, y, int(x[bad[0]]) if bad.size else None

@@ -47,6 +47,18 @@ def show_doctor(value: Any) -> Bundle:
     return bundle(Card("doctor", state, parts=(Grid(("state", "what", "found", "what to do"), rows),)))
 
 
+def show_report(value: Any) -> Bundle:
+    """Draw a `Report` of long work: how much was done, what is good to know, and every problem."""
+    count = len(value.problems)
+    state = chip("pass", "done") if not count else chip("warn", plural(count, "problem"))
+    keys = tuple(Key(f"{found:,}", name) for name, found in value.counts.items())
+    parts: list[Part] = [Note(line, "dim") for line in value.notes]
+    for head, lines in (("problem", value.problems), ("left out", value.left_out)):
+        if lines:
+            parts.append(Grid((head,), tuple((line,) for line in lines)))
+    return bundle(Card(value.title, state, facts=(value.where,), keys=keys, parts=tuple(parts)))
+
+
 def show_help(value: Any) -> Bundle:
     """Draw `Help`: what a verb does, its arguments, an example; or all verbs."""
     parts: list[Part] = [Note(value.text)] if value.text else []
@@ -99,3 +111,15 @@ def node_of(record: Any) -> Node:
     found = chip(state) if state else None
     return Node(record.id, _NOUNS.get(record.kind, record.kind), f"{name}/{number_of}" if is_versioned else name,
                 str(found) if found else "", found.tone if found else "dim")  # fmt: skip
+
+
+def show_audit(value: Any) -> Bundle:
+    """Draw an `AuditReport`: whether the log is whole, its head, and the newest entries."""
+    state = chip("pass", "whole") if value.is_whole else chip("fail", f"broken at event {value.broken_at}")
+    rows = tuple((str(e.seq), when(e.at), e.kind, Mono(short_id(e.subject)), e.actor) for e in reversed(value.newest))
+    parts: list[Part] = [Grid(("event", "when", "what", "of", "by"), rows, right=frozenset({0}))] if rows else []
+    if not value.is_whole:
+        said = "This entry does not follow from those before it: the log was changed from outside."
+        parts.insert(0, Note(f"{said} Compare it with a backup.", "bad"))
+    facts = (plural(value.events, "event"), f"head {value.head[:16] or '–'}")
+    return bundle(Card("audit log", state, facts=facts, parts=tuple(parts)))

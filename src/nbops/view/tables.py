@@ -20,10 +20,10 @@ from nbops.core.records import (
     ModelVersion,
     Run,
 )
+from nbops.tracking.ranking import ranked
 from nbops.view.bundles import bundle
 from nbops.view.cards import Card, Grid, Mono, Note, chip
 from nbops.view.format import cell, duration, number, plural, size, when
-from nbops.view.runs import ranked
 
 _NEXT = {
     "run": "Start one with %%mlops run NAME at the top of a cell, or with nb.run().",
@@ -60,13 +60,23 @@ def _frequent(rows: Iterable[Iterable[str]], count: int) -> list[str]:
     return [name for name, _ in seen.most_common(count)]
 
 
+def _telling(runs: Sequence[Run]) -> list[str]:
+    """Return up to three parameters: those that differ between these runs first, then the most frequent."""
+    values: dict[str, set[str]] = {}
+    for name in _frequent((run.params for run in runs), 200):
+        found = [run.params[name] for run in runs if name in run.params]
+        if not isinstance(found[0], dict | list):
+            values[name] = {str(value) for value in found}
+    return sorted(values, key=lambda name: len(values[name]) < 2)[:3]
+
+
 def _runs(runs: Sequence[Run]) -> Grid:
-    metrics = ranked(_frequent((run.summary for run in runs), 20))[:3]
+    metrics = ranked(_frequent((run.metrics for run in runs), 20))[:3]
     params = _frequent((run.params for run in runs), 3)
     head = ("state", "name", "id", "started", "duration", *metrics, *params)
     rows = tuple(
         (chip(r.status), r.name, Mono(short_id(r.id)), when(r.created_at), duration(r.duration_s),
-         *(number(r.metrics[m]) if m in r.summary else "" for m in metrics),
+         *(number(r.metrics[m]) if m in r.metrics else "" for m in metrics),
          *(number(r.params[p]) if p in r.params else "" for p in params))
         for r in runs
     )  # fmt: skip

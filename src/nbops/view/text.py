@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nbops.view.cards import Card, Chip, Code, Facts, Grid, Key, Mono, Note, Part
+from nbops.view.cards import Card, Chip, Code, Facts, Grid, Key, Mono, Note, Part, Picture
 from nbops.view.figures import Figure, sparkline
 from nbops.view.format import columns, cut, text, wrap
 from nbops.view.graphs import Graph
@@ -58,6 +58,9 @@ def _part(part: Part, width: int) -> list[str]:
             return [cut(line, width) for line in sparkline(part)]
         case Graph():
             return [cut(line, width) for line in part.lines()]
+        case Picture(lines=lines):
+            fits = ([line] if columns(line) <= width else wrap(line, width, indent="  ") for line in lines)
+            return [row for rows in fits for row in rows]
 
 
 def _code(line: str, width: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Numbers are found in the index alone: it holds the record beside the value, and the table is not visited."""
+"""Values are found in the index alone: it holds the record beside the value, and the table is not visited."""
 
 from alembic import op
 
@@ -7,6 +7,8 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Replace the index of numbers by one that also holds the record."""
-    op.create_index("ix_attr_kind_space_key_num_record", "attr", ["kind", "space", "key", "num", "record"])
-    op.drop_index("ix_attr_kind_space_key_num", table_name="attr")
+    """Replace the indexes of values by ones that also hold the record."""
+    for side in ("num", "text"):
+        place = ["kind", "space", "key", side]
+        op.create_index(f"ix_attr_kind_space_key_{side}_record", "attr", [*place, "record"])
+        op.drop_index(f"ix_attr_kind_space_key_{side}", table_name="attr")
