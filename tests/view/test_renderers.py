@@ -15,6 +15,7 @@ from markup import EVIL, check_html
 
 from nbops.core.display import Shown, mimebundle, renderers
 from nbops.core.ids import new_id
+from nbops.core.mlflow_records import Experiment, RegisteredVersion
 from nbops.core.protocols import StepOutcome
 from nbops.core.records import (
     Alias,
@@ -86,6 +87,9 @@ def records(word: str = "digits") -> dict[str, Any]:
                               parity={word: word}, **base),
         "alias": Alias(id=new_id("al"), name=f"{word}@prod", model=word, alias="prod", number=3,
                        history=[AliasMove(number=3, at=NOW, by=word, reason=word)], **base),
+        "experiment": Experiment(id="exp_3", name=word, artifact_location=word, tags={word: word}, **base),
+        "mlflow-version": RegisteredVersion(id="rmv_1", name=word, number=1, parent=word, description=word, source=word,
+                                            tags={word: word}, **base),
         "endpoint": Endpoint(id=new_id("ep"), name=word, url=word, status="READY", pid=42, models=[f"{word}/3"],
                              ref=word, **base),
     }  # fmt: skip

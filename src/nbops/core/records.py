@@ -41,7 +41,7 @@ class Verdict(StrEnum):
         return list(Verdict).index(self)
 
 
-kinds: Registry[type[Record]] = Registry("kind of record")
+kinds: Registry[type[Record]] = Registry("kind of record", modules=("nbops.core.mlflow_records",))
 
 
 class Record(Shown, msgspec.Struct, frozen=True, kw_only=True):

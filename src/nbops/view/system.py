@@ -123,3 +123,16 @@ def show_audit(value: Any) -> Bundle:
         parts.insert(0, Note(f"{said} Compare it with a backup.", "bad"))
     facts = (plural(value.events, "event"), f"head {value.head[:16] or '–'}")
     return bundle(Card("audit log", state, facts=facts, parts=tuple(parts)))
+
+
+def show_plain(value: Record) -> Bundle:
+    """Draw a record that has no card of its own: its name, its state, its plain fields and tags."""
+    shown = {"id", "name", "status", "created_at", "parent"}
+    fields = [(name, getattr(value, name)) for name in value.__struct_fields__ if name not in shown]
+    pairs = tuple((name, number(item) if isinstance(item, int | float) else text(item))
+                  for name, item in fields if isinstance(item, str | int | float) and item)  # fmt: skip
+    tags = tuple((key, text(item)) for key, item in attribute(value, "tags", default={}).items())
+    parts: list[Part] = [Facts(title, found) for title, found in (("", pairs), ("tags", tags)) if found]
+    status = attribute(value, "status", default="")
+    return bundle(Card(text(attribute(value, "name", default="")) or value.id, chip(status) if status else None,
+                       short_id(value.id), (value.kind, when(value.created_at)), parts=tuple(parts)))  # fmt: skip

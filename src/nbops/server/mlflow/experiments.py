@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 from nbops.core.errors import NotFound
+from nbops.core.mlflow_records import ACTIVE, DELETED, Experiment
 from nbops.core.query import Compare, Field
 from nbops.core.records import Run, replace
 from nbops.server.mlflow import limits
 from nbops.server.mlflow.desk import Desk
 from nbops.server.mlflow.errors import EXISTS, MlflowError, absent
-from nbops.server.mlflow.records import ACTIVE, DELETED, Experiment
 from nbops.server.mlflow.runview import mark_deleted, runs_of
 from nbops.server.mlflow.search import EXPERIMENTS, Page, search
 from nbops.server.mlflow.table import route

@@ -12,13 +12,13 @@ from urllib.parse import unquote
 
 from nbops.core.errors import NotFound
 from nbops.core.ids import new_id
+from nbops.core.mlflow_records import LoggedModel
 from nbops.core.query import Both, Compare, Field
 from nbops.core.records import Artifact, Run
 from nbops.server.mlflow.desk import Desk
 from nbops.server.mlflow.errors import MlflowError, absent
 from nbops.server.mlflow.ids import from_hex
 from nbops.server.mlflow.models import model_of, model_root
-from nbops.server.mlflow.records import LoggedModel
 from nbops.server.mlflow.runview import artifact_uri, run_of
 from nbops.server.mlflow.table import route
 from nbops.server.mlflow.wire import Args, Json

@@ -8,6 +8,7 @@ from typing import Any
 
 from nbops.core.errors import NotFound
 from nbops.core.ids import new_id
+from nbops.core.mlflow_records import LoggedModel
 from nbops.core.query import Compare, Field, IsSet, Node, Not
 from nbops.core.records import replace
 from nbops.server.mlflow import limits
@@ -15,7 +16,6 @@ from nbops.server.mlflow.desk import Desk
 from nbops.server.mlflow.errors import MlflowError, absent
 from nbops.server.mlflow.experiments import artifact_root, experiment_of
 from nbops.server.mlflow.ids import from_hex, model_id, to_hex
-from nbops.server.mlflow.records import LoggedModel
 from nbops.server.mlflow.runview import run_of
 from nbops.server.mlflow.search import LOGGED, Page, search
 from nbops.server.mlflow.table import route

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 
 from nbops.core.ids import new_id
+from nbops.core.mlflow_records import RegisteredModel, RegisteredVersion
 from nbops.core.query import Both, Compare, Field
 from nbops.core.records import replace
 from nbops.server.mlflow import limits
 from nbops.server.mlflow.desk import Desk
 from nbops.server.mlflow.errors import EXISTS, MlflowError, absent
-from nbops.server.mlflow.records import RegisteredModel, RegisteredVersion
 from nbops.server.mlflow.search import MODELS, Page, search
 from nbops.server.mlflow.table import route
 from nbops.server.mlflow.wire import Args, Json, millis, pairs_of

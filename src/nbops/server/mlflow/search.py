@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from nbops.core.mlflow_records import Experiment, LoggedModel, RegisteredModel, RegisteredVersion
 from nbops.core.protocols import Store
 from nbops.core.query import Both, Compare, Field, IsSet, Node, Not, Order
 from nbops.core.records import Record
@@ -13,7 +14,6 @@ from nbops.server.mlflow import limits
 from nbops.server.mlflow.errors import MlflowError
 from nbops.server.mlflow.grammar import MEMBERS, NUMERIC, PRESENCE, TEXTUAL, Condition, holds, parse, parse_order
 from nbops.server.mlflow.ids import from_hex, model_id, to_hex
-from nbops.server.mlflow.records import Experiment, LoggedModel, RegisteredModel, RegisteredVersion
 from nbops.server.mlflow.wire import Args, next_token, offset_of
 
 R = TypeVar("R", bound=Record)

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 
 from nbops.core.ids import new_id
+from nbops.core.mlflow_records import LoggedModel, RegisteredModel, RegisteredVersion
 from nbops.core.records import replace
 from nbops.server.mlflow import limits
 from nbops.server.mlflow.desk import Desk
 from nbops.server.mlflow.errors import MlflowError
 from nbops.server.mlflow.models import model_of, model_root
-from nbops.server.mlflow.records import LoggedModel, RegisteredModel, RegisteredVersion
 from nbops.server.mlflow.registry import (
     change_model,
     next_version,

@@ -1,6 +1,7 @@
 """What MLflow has and nbops has not, as records: experiments, logged models, registered models and their versions.
 
-Runs, points and artifacts are the ordinary ones of the workspace. Times of MLflow are whole milliseconds.
+The server's MLflow-compatible API writes them; they are found and shown like any other. Runs,
+points and artifacts are the ordinary ones of the workspace. Times of MLflow are whole milliseconds.
 """
 
 from __future__ import annotations
