@@ -32,13 +32,20 @@ export function groupMetrics(metrics: string[], most = 7): IGroup[] {
   return charts;
 }
 
-/** Return the metrics to show first in a row: those that are wished for, then the others as they come. */
+/** What nbops measures by itself, beside what the user logs. */
+const BY_NBOPS = /^(system|watch)\//;
+
+/**
+ * Return the metrics to show first in a row: those that are wished for, then the others as they come.
+ * What nbops measures by itself is left out where the user logged anything, unless it is wished for.
+ */
 export function pickMetrics<T>(metrics: [string, T][], wished: string[], most: number): [string, T][] {
   const rank = (name: string): number => {
     const at = wished.indexOf(name);
     return at < 0 ? wished.length : at;
   };
-  const ordered = metrics.map((entry, i) => ({ entry, i }));
+  const logged = metrics.filter(([name]) => wished.includes(name) || !BY_NBOPS.test(name));
+  const ordered = (logged.length ? logged : metrics).map((entry, i) => ({ entry, i }));
   ordered.sort((a, b) => rank(a.entry[0]) - rank(b.entry[0]) || a.i - b.i);
   return ordered.slice(0, most).map(item => item.entry);
 }

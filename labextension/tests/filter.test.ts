@@ -58,3 +58,17 @@ test('wished metrics come first', () => {
   ]);
   assert.deepEqual(pickMetrics(metrics, [], 2), metrics.slice(0, 2));
 });
+
+test('what nbops measures by itself comes only where nothing else was logged, or where it is wished for', () => {
+  const own: [string, number][] = [
+    ['system/cpu_percent', 90],
+    ['watch/grad_norm', 1]
+  ];
+  const all: [string, number][] = [...own, ['loss', 0.1]];
+  assert.deepEqual(pickMetrics(all, [], 4), [['loss', 0.1]]);
+  assert.deepEqual(pickMetrics(own, [], 4), own);
+  assert.deepEqual(pickMetrics(all, ['watch/grad_norm'], 4), [
+    ['watch/grad_norm', 1],
+    ['loss', 0.1]
+  ]);
+});
