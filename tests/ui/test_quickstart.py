@@ -96,6 +96,9 @@ def test_the_quickstart_runs_and_its_run_appears(
     page.wait_for_selector("body[data-jp-theme-light='false']", state="attached")
     page.wait_for_timeout(500)
     page.screenshot(path=str(screenshots / "quickstart-dark.png"))
+    heights = page.evaluate("[...document.querySelectorAll('.js-plotly-plot .main-svg')].map(e => e.clientHeight)")
+    assert heights
+    assert min(heights) > 250  # a plot that follows its container shrinks to nothing when the theme changes
 
     finished.first.locator(".jp-nbops-Row-name").click()
     page.wait_for_selector(".jp-nbops-Page h1")

@@ -232,7 +232,7 @@ def plotly(figure: Figure, *, points: int = 1600) -> dict[str, Any]:
         "updatemenus": [{"type": "buttons", "direction": "right", "x": 1, "xanchor": "right", "y": 1.16,
                          "active": int(kind == "log"), "buttons": buttons}],
     }  # fmt: skip
-    return {"data": traces, "layout": layout, "config": {"displaylogo": False, "responsive": True}}
+    return {"data": traces, "layout": layout, "config": {"displaylogo": False}}
 
 
 def sparkline(figure: Figure, *, width: int = 48) -> list[str]:

@@ -168,4 +168,4 @@ def plotly(heat: HeatMap) -> dict[str, Any]:
         "xaxis": {"title": {"text": heat.x}, "type": "category", "side": "top"},
         "yaxis": {"title": {"text": heat.y}, "type": "category", "autorange": "reversed"},
     }  # fmt: skip
-    return {"data": [trace], "layout": layout, "config": {"displaylogo": False, "responsive": True}}
+    return {"data": [trace], "layout": layout, "config": {"displaylogo": False}}

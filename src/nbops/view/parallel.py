@@ -152,4 +152,4 @@ def plotly(parallel: Any) -> dict[str, Any]:
         "height": 320, "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"color": "#6b7280"}, "margin": {"l": 70, "r": 50, "t": 60, "b": 30},
     }  # fmt: skip
-    return {"data": [trace], "layout": layout, "config": {"displaylogo": False, "responsive": True}}
+    return {"data": [trace], "layout": layout, "config": {"displaylogo": False}}
