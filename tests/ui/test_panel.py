@@ -318,20 +318,30 @@ def test_pictures_and_accessibility(
     page.locator("#nbops-panel").screenshot(path=screenshots / f"panel-fault-{name}.png")
 
 
-def test_narrow_and_wide(page: Page, lab: LabServer, open_lab: Open, open_panel: Open, screenshots: Path) -> None:
-    open_lab(page, lab)
-    open_panel(page)
-    table = page.locator(".jp-nbops-Table")
-    for width, name in ((620, "wide"), (200, "narrow")):
+def drag_edge(page: Page, width: int, *, until_narrow: bool) -> None:
+    """Drag the panel's edge; again when the layout was still settling and the handle slipped away."""
+    narrow = "yes => (document.querySelector('.jp-nbops-Table.jp-mod-narrow') !== null) === yes"
+    for _ in range(8):
         panel = page.locator("#nbops-panel").bounding_box()
         assert panel
         edge = panel["x"] + panel["width"]
         page.mouse.move(edge + 1, 400)
         page.mouse.down()
-        page.mouse.move(panel["x"] + width, 400, steps=4)
+        page.mouse.move(panel["x"] + width, 400, steps=8)
         page.mouse.up()
-        page.wait_for_function("wide => (document.querySelector('.jp-nbops-Table.jp-mod-narrow') === null) === wide",
-                               arg=name == "wide")  # fmt: skip
+        for _ in range(10):
+            if page.evaluate(narrow, until_narrow):
+                return
+            page.wait_for_timeout(200)
+    pytest.fail(f"the panel did not get {'narrow' if until_narrow else 'wide'}")
+
+
+def test_narrow_and_wide(page: Page, lab: LabServer, open_lab: Open, open_panel: Open, screenshots: Path) -> None:
+    open_lab(page, lab)
+    open_panel(page)
+    table = page.locator(".jp-nbops-Table")
+    for width, name in ((620, "wide"), (200, "narrow")):
+        drag_edge(page, width, until_narrow=name == "narrow")
         page.locator("#nbops-panel").screenshot(path=screenshots / f"panel-{name}.png")
         assert page.locator(".jp-nbops-Table-body").evaluate("b => b.scrollWidth <= b.clientWidth")
         assert table.is_visible()
