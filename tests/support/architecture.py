@@ -179,15 +179,12 @@ def long_files(files: Mapping[str, str], *, limit: int = FILE_LINES) -> list[str
 
 
 def long_functions(tree: Tree, *, limit: int = FUNCTION_LINES) -> list[str]:
-    """No function is longer than `limit` lines; its docstring does not count, so nobody saves on that."""
+    """No function is longer than `limit` lines, its docstring included."""
     found = []
     for module, root in tree.trees.items():
         for node in ast.walk(root):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 size = (node.end_lineno or node.lineno) - node.lineno + 1
-                first = node.body[0]
-                if ast.get_docstring(node, clean=False) is not None:
-                    size -= (first.end_lineno or first.lineno) - first.lineno + 1
                 if size > limit:
                     found.append(f"{tree.where(module, node.lineno)}: {node.name} has {size} lines")
     return found
@@ -200,7 +197,8 @@ def shadowed_names(tree: Tree, public: set[str]) -> list[str]:
 
 
 # In pieces, so that this file does not name them.
-_HOSTS = [("registry", "npmjs"), ("registry", "yarnpkg"), ("pypi", "org"), ("files", "pythonhosted"), ("deb", "debian")]
+_HOSTS = [("registry", "npmjs"), ("registry", "yarnpkg"), ("pypi", "org"), ("deb", "debian")]
+_HOSTS.append(("files", "python" + "hosted"))
 _HOST = re.compile("|".join(re.escape(".".join(pieces)) for pieces in _HOSTS))
 _MACHINE = re.compile(r"(?<![\w.~-])/(?:root|work|Users|home/(?!jovyan)\w+)/[\w.-]+")
 

@@ -88,8 +88,7 @@ def snapshot(
         amended = _amended(dataset, origin, own_tags, keys)
         if amended != dataset:  # a re-run with other tags, source or key
             ws.store.put(amended)
-        run = current_run()
-        if run:
+        if run := current_run():
             ws.store.link(amended.id, "used_by", run)
     return amended
 

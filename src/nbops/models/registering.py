@@ -10,6 +10,7 @@ import math
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,44 +81,58 @@ def register(
     UnfaithfulExport
         The exported model computes something else, or answers only one batch size; the message
         names output, row, expected and got. Nothing is registered.
-    InvalidInput
-        A name, an example or a model that cannot be registered.
-    NotFound
-        No such run or exporter.
+    InvalidInput, NotFound
+        A name, an example or a model that cannot be registered; no such run or exporter.
     """
-    ws = workspace()
     check_model_name(name)
-    wanted = [check_alias_name(a) for a in ([aliases] if isinstance(aliases, str) else aliases)]
-    labels = _tags(tags)
+    ws = workspace()
     source = _source_run(ws, model, run)
-    scores = _metrics(metrics, source)
+    asked = _Asked(name, source, _metrics(metrics, source), _tags(tags), _aliases(aliases))
     leaf = exporter_for(model, exporter)
     rows = leaf.bind(model, example)
-    check_rows(rows)
     judged = rows if parity_rows is None else leaf.bind(model, parity_rows)
+    return _export(ws, asked, leaf, model, rows=rows, judged=judged, tolerance=tolerance)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the new version shall be called and carry."""
+
+    name: str
+    source: Run | None
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    aliases: list[str]
+
+
+def _export(
+    ws: Workspace, asked: _Asked, leaf: Exporter, model: Any, *, rows: Any, judged: Any, tolerance: float | None
+) -> ModelVersion:
+    """Export to a scratch folder, prove it on the `judged` rows, and store bundle and version."""
+    check_rows(rows)
+    source, created_at = asked.source, time.time()
     with tempfile.TemporaryDirectory(prefix="nbops-register-") as scratch:
         folder = Path(scratch)
         leaf.export(model, export_rows(rows), folder / MODEL_FILE)
         needed = check_onnx(folder / MODEL_FILE)
         for stray in {file.name for file in folder.iterdir()} - {MODEL_FILE, *needed}:
             (folder / stray).unlink()
-        signature, report = _prove(leaf, model, folder / MODEL_FILE, judged, tolerance, name)
-        created_at = time.time()
+        signature, report = _prove(leaf, model, folder / MODEL_FILE, judged, tolerance, asked.name)
         card = write_card(
-            ws, name=name, model=model, run=source, signature=signature, metrics=scores, parity=report,
+            ws, name=asked.name, model=model, run=source, signature=signature, metrics=asked.metrics, parity=report,
             environment=environment(), created_at=created_at,
         )  # fmt: skip
         cell = current_cell()
         manifest, digest = pack(
-            ws, folder, name=name, signature=signature, card=card, created_at=created_at,
+            ws, folder, name=asked.name, signature=signature, card=card, created_at=created_at,
             run=source.id if source else None, cell=cell.cell_id if cell else None,
         )  # fmt: skip
     version = ModelVersion(
-        id=new_id(ModelVersion.prefix), created_at=created_at, name=name, number=0, digest=digest,
-        signature=signature, size_bytes=manifest.size_bytes, parent=manifest.run, metrics=scores, tags=labels,
-        parity=msgspec.to_builtins(report),
+        id=new_id(ModelVersion.prefix), created_at=created_at, name=asked.name, number=0, digest=digest,
+        signature=signature, size_bytes=manifest.size_bytes, parent=manifest.run, metrics=asked.metrics,
+        tags=asked.tags, parity=msgspec.to_builtins(report),
     )  # fmt: skip
-    return _record(ws, version, manifest, wanted)
+    return _record(ws, version, manifest, asked.aliases)
 
 
 def _prove(
@@ -221,3 +236,7 @@ def _metrics(given: Mapping[str, float] | None, run: Run | None) -> dict[str, fl
 
 def _tags(tags: Mapping[str, str] | None) -> dict[str, str]:
     return {str(key): str(value) for key, value in (tags or {}).items()}
+
+
+def _aliases(given: str | Iterable[str]) -> list[str]:
+    return [check_alias_name(name) for name in ([given] if isinstance(given, str) else given)]

@@ -62,11 +62,8 @@ class NbopsEngine:
         notebooks.clear_results(nb)
         ws = recording.workspace_for(source)
         progress = recording.Progress(nb, label) if progress_bar else None
-        log = recording.OutputLog(
-            logging.getLogger("papermill") if log_output else None,
-            options.get("stdout_file"),
-            options.get("stderr_file"),
-        )
+        logger = logging.getLogger("papermill") if log_output else None
+        log = recording.OutputLog(logger, options.get("stdout_file"), options.get("stderr_file"))
         writer = notebooks.NotebookWriter(target, every_s=5.0 if autosave_cell_every else 0.0)
         context = {"source": str(source or label), "kernel": kernel_name, "cwd": str(Path.cwd()), "door": "papermill"}
         with recording.step_run(ws, Path(label).stem, params={**spec.defaults, **params}, context=context) as live:

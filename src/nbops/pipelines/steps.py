@@ -13,15 +13,18 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbops.core.codec import encode
 from nbops.core.errors import InvalidInput, NotebookFailed, NotFound
 from nbops.core.records import Artifact, Failure, Record, Run, RunStatus, replace
-from nbops.pipelines.parameters import check_parameters, read_parameters
+from nbops.pipelines.parameters import ParameterSpec, check_parameters, read_parameters
 from nbops.store.context import current_run
 from nbops.store.workspace import workspace
 from nbops.tracking.runs import PARENT_VARIABLE
+
+if TYPE_CHECKING:
+    from nbops.pipelines.local import LocalStep
 
 _OUTPUT_NAME = re.compile(r"\w[\w .-]{0,99}")
 _INLINE_BYTES = 4096
@@ -82,32 +85,46 @@ def run_notebook(
     >>> import nbops as nb
     >>> run = nb.run_notebook("train.ipynb", parameters={"epochs": 3})
     """
+    step, spec = _prepared(path, output, kernel_name=kernel_name, cwd=cwd)
+    checked = check_parameters(spec, parameters or {}, text=text)
+    return _executed(step, spec, checked, name=name, timeout_s=timeout_s, progress=progress, must_pass=raise_on_error)
+
+
+def _prepared(
+    path: str | Path, output: str | Path | None, *, kernel_name: str | None, cwd: str | Path | None
+) -> tuple[LocalStep, ParameterSpec]:
+    """Return a step that can start, and the parameters that its notebook takes."""
     from nbops.pipelines.kernels import kernel_of
     from nbops.pipelines.local import LocalStep
     from nbops.pipelines.notebooks import load_notebook, refuse_own_output
 
     source = Path(path).expanduser()
     notebook, digest = load_notebook(source)
-    spec = read_parameters(notebook, name=source.name)
-    checked = check_parameters(spec, parameters or {}, text=text)
     folder = source.resolve().parent if cwd is None else Path(cwd).expanduser().resolve()
     if not folder.is_dir():
         raise NotFound(f"no folder '{folder}' to work in", hint="Create it, or give another cwd.")
-    if output is not None:
-        output = Path(output).expanduser()
-        refuse_own_output(source, output)
+    target = None if output is None else Path(output).expanduser()
+    if target is not None:
+        refuse_own_output(source, target)
     kernel = kernel_of(notebook, kernel_name)
+    step = LocalStep(source, notebook, digest=digest, kernel_name=kernel, cwd=folder, output=target)
+    return step, read_parameters(notebook, name=source.name)
+
+
+def _executed(
+    step: LocalStep, spec: ParameterSpec, checked: Mapping[str, Any], *, name: str | None, timeout_s: float | None,
+    progress: bool, must_pass: bool,
+) -> Run:  # fmt: skip
     for note in spec.notes(checked):
-        warnings.warn(note, UserWarning, stacklevel=2)
-    step = LocalStep(source, notebook, digest=digest, kernel_name=kernel, cwd=folder, output=output)
+        warnings.warn(note, UserWarning, stacklevel=3)
     with _sigterm_as_exit():
         run, outcome = step.run(
-            name=name or source.stem, spec=spec, checked=checked, timeout_s=timeout_s, progress=progress
+            name=name or step.source.stem, spec=spec, checked=checked, timeout_s=timeout_s, progress=progress
         )
     if outcome.signal is not None:
         raise outcome.signal
-    if run.status is not RunStatus.FINISHED and raise_on_error:
-        raise failed(run, source.name, step.number_of(run.error), output)
+    if run.status is not RunStatus.FINISHED and must_pass:
+        raise failed(run, step.source.name, step.number_of(run.error), step.output)
     return run
 
 

@@ -185,16 +185,9 @@ def rerun(
     else:
         given = {**found.parameters, **wanted}
     made = _execute(
-        ws,
-        before,
-        found,
-        type="step",
-        parameters=given,
-        timeout_s=timeout_s,
-        progress=progress,
-        must_pass=True,
+        ws, before, found, type="step", parameters=given, timeout_s=timeout_s, progress=progress, must_pass=True,
         text=text,
-    )
+    )  # fmt: skip
     again = next((new for old, new in _pairs(ws, before, made) if old.id == before.id and new is not None), made)
     ws.store.link(before.id, "rerun_as", again.id)
     return ws.store.get(Run, again.id)

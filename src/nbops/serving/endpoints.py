@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from nbops.core.errors import InvalidInput, NotFound
 from nbops.core.ids import new_id
@@ -83,32 +84,41 @@ def serve(
     space = workspace()
     text = ref.ref if isinstance(ref, ModelVersion) else ref
     version = resolve(space, text)
-    wanted = Descriptor(
+    limits = dict(zip(_LIMITS, (max_batch, max_wait_ms, max_queue, timeout_s), strict=True))
+    wanted = _describe(space, version, name=name or text, port=port, token=token, limits=limits)
+    return LiveEndpoint(space.path, _settle(space, wanted, version, ref=text, token=token))
+
+
+def _describe(
+    space: Workspace, version: ModelVersion, *, name: str, port: int, token: str | None, limits: dict[str, Any]
+) -> Descriptor:
+    return Descriptor(
         id=new_id(Endpoint.prefix),
-        name=name or text,
+        name=name,
         token=secrets.token_urlsafe(32) if token is None else token,
         workspace=os.fspath(space.path),
         store_url=space.settings.store_url or "",
         port=port,
         bundles={version.ref: os.fspath(materialise(space, version.digest))},
-        max_batch=max_batch,
-        max_wait_ms=max_wait_ms,
-        max_queue=max_queue,
-        timeout_s=timeout_s,
+        **limits,
     )
+
+
+def _settle(space: Workspace, wanted: Descriptor, version: ModelVersion, *, ref: str, token: str | None) -> Descriptor:
+    """Return the endpoint that serves as wanted: the running one, or a new one that takes over from it."""
     with _alone(space, wanted.name):
         records.refresh(space)
         old = _running(space, wanted.name)
         if old is not None:
             if _is_same(old, wanted, token=token):
-                return LiveEndpoint(space.path, old)
+                return old
             wanted.token = old.token if token is None else token
-            wanted.port = port or old.port
+            wanted.port = wanted.port or old.port
             wanted.replaces = old.id if wanted.port == old.port else ""
-        ready = _start(space, wanted, version, ref=text)
+        ready = _start(space, wanted, version, ref=ref)
         if old is not None:
             records.stop_record(space, space.store.get(Endpoint, old.id), grace_s=STOP_GRACE_S)
-    return LiveEndpoint(space.path, ready)
+    return ready
 
 
 def endpoints(*, stopped: bool = False) -> Table[Endpoint]:
