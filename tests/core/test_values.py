@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -141,3 +142,17 @@ def test_a_record_prints_as_its_card_and_keeps_its_repr() -> None:
 def test_settings_refuse_unknown_names() -> None:
     with pytest.raises(InvalidInput, match="unknown setting 'store'"):
         read_settings("store = 1", {})
+
+
+def test_a_package_that_is_broken_is_named_and_takes_nothing_else_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[nbops.leaves]\nbad = no_such_module:leaf\ngood = math:pi\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry: Registry[object] = Registry("leaf", group="nbops.leaves")
+    with pytest.warns(UserWarning, match="leaf 'bad' of plugin is left out: .*pip install -U plugin"):
+        assert registry["good"] == math.pi
+    assert list(registry) == ["good"]

@@ -6,12 +6,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
 
+from nbops.core.errors import CorruptData
+from nbops.core.ids import new_id
+from nbops.core.records import Run, RunStatus
 from nbops.store.artifacts import Artifacts
 from nbops.store.memory import MemoryStore
+from nbops.store.points import Columns
 from nbops.store.sql import SqlStore
-from nbops.testing import ArtifactContract, StoreContract
+from nbops.testing import ArtifactContract, StoreContract, a_run
 
 
 class TestSQLite(StoreContract):
@@ -35,6 +40,36 @@ class TestMemory(StoreContract):
     @pytest.fixture
     def store(self) -> MemoryStore:
         return MemoryStore()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlStore]:
+    sqlite = f"sqlite:///{tmp_path}/nbops.db"
+    store = SqlStore(sqlite if request.param == "sqlite" else request.getfixturevalue("postgres_url"))
+    yield store
+    store.close()
+
+
+def test_points_are_sorted_by_time_over_chunks_and_those_of_one_time_stay(database: SqlStore) -> None:
+    n = 10_000
+    run = Run(id=new_id(Run.prefix), created_at=1.0, name="mixed")
+    database.put(run)
+    order = np.random.default_rng(0).permutation(n)
+    values = np.where(order == n - 1, np.nan, order / 2)
+    database.add_points([Columns(order, order // 4, values).to_points(run.id, "m")])
+    database.sort_points(run.id, "m")
+    times = np.frombuffer(database.points(run.id, "m").times_ms, "<i8")
+    steps = np.frombuffer(database.points(run.id, "m").steps, "<i8")
+    expected = order[np.argsort(order // 4, kind="stable")]
+    assert (np.diff(times) >= 0).all()
+    assert steps.tolist() == expected.tolist()
+    summary = database.get(Run, run.id).summary["m"]
+    assert (summary.count, summary.last_step, summary.nan_count) == (n, int(expected[-1]), 1)
+    database.add_points([Columns(np.array([n]), np.array([n]), np.array([7.0])).to_points(run.id, "m")])
+    assert database.get(Run, run.id).metrics == {"m": 7.0}
+    database.sort_points(run.id, "m")
+    database.sort_points(run.id, "nothing")
+    assert len(database.points(run.id, "m").steps) == 8 * (n + 1)
 
 
 class TestFolder(ArtifactContract):
@@ -87,3 +122,31 @@ def test_storing_again_heals_a_damaged_blob(tmp_path: Path) -> None:
     (tmp_path / "blobs" / digest[:2] / digest).write_bytes(b"torn")
     artifacts.put(b"whole")
     assert artifacts.read(digest) == b"whole"
+
+
+def test_points_are_sorted_within_their_segment_and_keep_their_cells(database: SqlStore) -> None:
+    run = a_run(status=RunStatus.FINISHED, segments=[{"m": 2}])
+    cells = ((0, "a#1"), (1, "b#2"), (2, "c#3"))
+    columns = Columns(np.arange(4), np.array([20, 10, 4, 3]), np.array([1.0, 2.0, 3.0, 4.0]), cells)
+    database.add_points([columns.to_points(run.id, "m")])
+    database.put(run)
+    database.sort_points(run.id, "m")
+    found = Columns.of(database.points(run.id, "m"))
+    assert found.steps.tolist() == [1, 0, 3, 2]
+    assert found.cells == ((0, "b#2"), (1, "a#1"), (2, "c#3"))
+    assert database.get(Run, run.id).metrics == {"m": 3.0}
+
+
+def test_stored_bytes_are_never_replaced_by_others(tmp_path: Path) -> None:
+    artifacts = Artifacts(str(tmp_path / "blobs"))
+    digest, _ = artifacts.put(b"first")
+    for other in (b"other", b"firsT", b"first\n", b""):
+        found, _ = artifacts.put(other)  # its place is made from what it holds: nobody can name another
+        assert found != digest
+        assert artifacts.read(digest) == b"first"
+    (tmp_path / "blobs" / digest[:2] / digest).write_bytes(b"other")  # past nbops: refused, not used
+    with pytest.raises(CorruptData, match=digest[:12]):
+        artifacts.open(digest)
+    artifacts.put(b"other")
+    assert artifacts.put(b"first")[0] == digest
+    assert artifacts.read(digest) == b"first"

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 import nbops as nb
 from nbops.core.query import parse
-from nbops.core.records import Alias, ModelVersion, Run, RunStatus, Signature
+from nbops.core.records import Alias, ModelVersion, Run, RunStatus, Signature, replace
 from nbops.store.inspection import check_workspace, repair_workspace
 from nbops.store.maintenance import trash
 from nbops.store.tables import attr, chunk, link, record, series
@@ -83,6 +83,15 @@ class Inspecting:
         assert (report.counts["series"], report.counts["points"], report.counts["files"]) == (4, 32, 1)
         assert repair_workspace(ws).counts["mended"] == 0
         assert ws.store.last_event() == before
+
+    def test_a_model_with_metrics_is_well(self, ws: Workspace) -> None:
+        a_model(ws, 1)
+        ws.store.next_number("model/net")
+        ws.store.update(ModelVersion, "mv_1", lambda model: replace(model, metrics={"acc": 0.5}))
+        assert check_workspace(ws).is_well
+        change(ws, sa.delete(attr).where(attr.c.record == "mv_1", attr.c.space == "metrics"))
+        mended(ws, "is not found by all of its values")
+        assert ws.store.count(ModelVersion, parse("metrics.acc == 0.5")) == 1
 
     @pytest.mark.parametrize(
         "damage",

@@ -93,9 +93,11 @@ def test_too_many_metrics_in_one_call_are_refused(journal: Journal) -> None:
 FULL_DISK = """
     import resource, signal, sys
     from pathlib import Path
-    from nbops.core.errors import StoreError
+    from nbops.core.errors import StoreUnavailable
+    from nbops.store import mapped
     from nbops.store.journal import Journal
 
+    mapped.MAX_WAITING_BYTES = 200_000
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit is an error then, as on a full disk
     resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, resource.RLIM_INFINITY))
     journal, logged = Journal(Path(sys.argv[1])), 0
@@ -103,21 +105,28 @@ FULL_DISK = """
         while True:
             journal.log("r", None, {"m": float(logged)})
             logged += 1
-    except StoreError as error:
-        print(logged, "|", str(error).replace(chr(10), " "), flush=True)
+    except StoreUnavailable as error:
+        print(logged, "|", journal.size, "|", str(error).replace(chr(10), " "), flush=True)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    print(journal.settle())
     journal.log("r", None, {"m": -1.0})  # space again: it goes on
     journal.close(remove=False)
     """
 
 
-def test_a_full_disk_is_an_error_and_loses_nothing(tmp_path: Path) -> None:
+def test_on_a_full_disk_points_wait_in_memory_and_none_is_lost(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(FULL_DISK), str(tmp_path)], capture_output=True, text=True, check=True
     )
-    logged, _, message = done.stdout.partition(" | ")
-    assert "cannot write to" in message
-    assert "what was logged before is safe" in message
+    first, settled = done.stdout.splitlines()
+    logged, size, message = first.split(" | ")
+    assert int(size) < 600_000
+    assert int(logged) * 44 > int(size) + 150_000  # a point takes 44 bytes: many of them were in memory only
+    assert "no room on the disk" in message
+    assert "Free some disk space" in message
+    assert settled == "True"
+    assert done.stderr.count("cannot write to") == 1
+    assert done.stderr.count("there is room on the disk again") == 1
     (path,) = tmp_path.glob("*.nbj")
     scan = Scan()
     scan.read(path.read_bytes(), verify=True)

@@ -206,26 +206,26 @@ def test_a_workspace_that_nobody_holds_is_let_go(tmp_path: Path, monkeypatch: py
 
 def test_the_note_holds_the_last_cell_and_nothing_of_longer_ones(tmp_path: Path) -> None:
     note = CellNote(tmp_path, "me")
-    assert read_note(tmp_path, "me") == Note()
+    assert read_note([tmp_path], "me") == Note()
     note.write(CellRef("é" * 300))
-    assert read_note(tmp_path, "me") == Note(cell_id="é" * 100, is_running=True)
+    assert read_note([tmp_path], "me") == Note(cell_id="é" * 100, is_running=True)
     note.write(CellRef("b"))
     note.write(None)
-    assert read_note(tmp_path, "me") == Note(cell_id="b", is_running=False)
+    assert read_note([tmp_path], "me") == Note(cell_id="b", is_running=False)
     note.close()
-    assert read_note(tmp_path, "me") == Note()
+    assert read_note([tmp_path], "me") == Note()
     note_path(tmp_path, "torn").write_bytes(b'{"cell_id": "a')
-    assert read_note(tmp_path, "torn") == Note()
+    assert read_note([tmp_path], "torn") == Note()
 
 
 def test_a_process_notes_its_cells_from_its_first_run_on(workspace: Workspace) -> None:
     set_cell(CellRef("first"))
     owner = workspace.owner
-    assert read_note(workspace.path / "journal", owner) == Note(cell_id="first", is_running=True)
+    assert read_note(workspace.journals, owner) == Note(cell_id="first", is_running=True)
     set_cell(None)
     workspace.close()
     set_cell(CellRef("after"))
-    assert read_note(workspace.path / "journal", owner) == Note()
+    assert read_note(workspace.journals, owner) == Note()
 
 
 # ---- hosts that share a database -------------------------------------------------------------------------------------

@@ -83,7 +83,9 @@ def test_from_sqlite_to_postgresql_nothing_is_lost(workspace: Workspace, postgre
 
 
 def test_to_another_sqlite_file_and_folder(workspace: Workspace, tmp_path: Path) -> None:
-    (workspace.path / "config.toml").write_text('# mine\ndataset_max_bytes = 10\nartifacts_url = ""\n')
+    (workspace.path / "config.toml").write_text(
+        '# mine\ndataset_max_bytes = 10\nartifacts_url = ""\n\n[roles]\nanna = "approver"\n'
+    )
     fill(workspace)
     before, blobs = rows(workspace.store), list(workspace.artifacts.blobs())
     report = move(store_url=f"sqlite:///{tmp_path}/other.db", artifacts_url=str(tmp_path / "files"))
@@ -96,6 +98,7 @@ def test_to_another_sqlite_file_and_folder(workspace: Workspace, tmp_path: Path)
         "store_url": f"sqlite:///{tmp_path}/other.db",
         "artifacts_url": str(tmp_path / "files"),
         "dataset_max_bytes": 10,
+        "roles": {"anna": "approver"},
     }
     for file in current().store.find(Artifact):
         assert current().artifacts.open(file.digest).read() in {b"%d" % n for n in range(7)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -48,27 +49,32 @@ def _other_user() -> dict[str, Any]:
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 
-def _start(programs: Path, folder: Path) -> subprocess.Popen[bytes]:
+ENVIRONMENT = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+
+
+def _make(programs: Path, folder: Path) -> None:
     who = _other_user()
     if who:
         os.chown(folder, who["user"], who["group"])
-    data, log = folder / "data", folder / "log"
-    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+    data = folder / "data"
     made = subprocess.run(
         [programs / "initdb", "-D", data, "-U", "nbops", "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C.UTF-8"],
-        **who, env=environment, cwd=folder, capture_output=True, text=True, check=False,
+        **who, env=ENVIRONMENT, cwd=folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if made.returncode:
         raise RuntimeError(f"initdb failed: {made.stderr}")
+
+
+def _start(programs: Path, folder: Path, *, durable: bool = False) -> subprocess.Popen[bytes]:
     options = {
         "listen_addresses": "", "unix_socket_directories": str(folder), "fsync": "off", "max_connections": "100",
-        "full_page_writes": "off", "synchronous_commit": "off", "shared_buffers": "32MB",
+        "full_page_writes": "off", "synchronous_commit": "on" if durable else "off", "shared_buffers": "32MB",
     }  # fmt: skip
     arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-    with log.open("wb") as stream:
+    with (folder / "log").open("ab") as stream:
         return subprocess.Popen(
-            [programs / "postgres", "-D", data, *arguments],
-            **who, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
+            [programs / "postgres", "-D", folder / "data", *arguments],
+            **_other_user(), env=ENVIRONMENT, cwd=folder, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
             start_new_session=True,
         )  # fmt: skip
 
@@ -89,23 +95,59 @@ def postgres_server() -> Iterator[PostgresServer]:
     """A server for the whole session, stopped and wiped at its end."""
     programs = require("postgres")
     pytest.importorskip("psycopg", reason="psycopg is not installed; the extra `postgres` brings it")
-    # A short path of its own: a socket's path has about 100 characters, and the other user must be able to enter.
-    folder = Path(tempfile.mkdtemp(prefix="nbops-pg-", dir="/tmp"))
-    folder.chmod(0o755)
-    process = None
+    outage = Outage(programs)
     try:
-        process = _start(programs, folder)
-        _wait_until_ready(programs, folder, process)
-        yield PostgresServer(folder)
+        outage.start()
+        yield PostgresServer(outage.folder)
     finally:
-        if process is not None:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+        outage.remove()
+
+
+class Outage:
+    """A server that a test may stop as if its power went, and start again."""
+
+    def __init__(self, programs: Path) -> None:
+        # A short path of its own: a socket's path has about 100 characters, and the other user must be able to enter.
+        self.folder = Path(tempfile.mkdtemp(prefix="nbops-pg-", dir="/tmp"))
+        self.folder.chmod(0o755)
+        self.url = PostgresServer(self.folder).url("postgres")
+        self._programs = programs
+        self._process: subprocess.Popen[bytes] | None = None
+        _make(programs, self.folder)
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self._process = _start(self._programs, self.folder, durable=True)
+        _wait_until_ready(self._programs, self.folder, self._process)
+
+    def stop(self, *, number: int = signal.SIGQUIT) -> None:
+        """Stop it: at once, unless another signal is given; connections break."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(number)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def remove(self) -> None:
+        """Stop it for good."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@pytest.fixture
+def outage() -> Iterator[Outage]:
+    """A server of the test's own, which runs."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed; the extra `postgres` brings it")
+    server = Outage(require("postgres"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
 
 
 @pytest.fixture

@@ -11,9 +11,12 @@ NbopsError
 ├── UnfaithfulExport    (ValueError)         an exported model that computes something else
 ├── CheckFailed         (ValueError)         a data gate that must stop the run
 ├── TrainingStopped     (RuntimeError)       the debugger stopped the training loop
+│   └── StopAsked                            somebody asked it to
 ├── NotebookFailed      (RuntimeError)       a notebook step whose cell raised
 ├── EndpointError       (ConnectionError)    an endpoint that did not start or answer
 ├── StoreError          (OSError)            a workspace that cannot be read or written
+│   └── StoreUnavailable                     it may be later: out of reach, locked, read-only, disk full
+├── NotPermitted        (PermissionError)    a person whose role is not enough
 └── MissingDependency   (ImportError)        an extra that is not installed
 """
 
@@ -96,6 +99,10 @@ class TrainingStopped(NbopsError, RuntimeError):
     """The debugger stopped a training loop before the step was taken."""
 
 
+class StopAsked(TrainingStopped):
+    """Somebody asked a training loop to stop: nothing went wrong in it."""
+
+
 class NotebookFailed(NbopsError, RuntimeError):
     """A notebook step ended with an error in one of its cells."""
 
@@ -106,6 +113,14 @@ class EndpointError(NbopsError, ConnectionError):
 
 class StoreError(NbopsError, OSError):
     """A workspace that cannot be opened, read or written."""
+
+
+class StoreUnavailable(StoreError):
+    """A store out of reach, locked, read-only or on a full disk: what runs log is kept until it can be written to."""
+
+
+class NotPermitted(NbopsError, PermissionError):
+    """A person asks a server for what their role does not allow."""
 
 
 class MissingDependency(NbopsError, ImportError):

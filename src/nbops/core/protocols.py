@@ -12,6 +12,7 @@ from nbops.core.query import Node, Order
 from nbops.core.records import Event, Link, Record, Signature
 
 R = TypeVar("R", bound=Record)
+Bytes = bytes | memoryview
 
 
 @dataclass(frozen=True)
@@ -19,13 +20,15 @@ class Points:
     """Points of one metric of one run, as little-endian arrays of equal length.
 
     steps : int64 [n]; times_ms : int64 [n], milliseconds since the epoch; values : float64 [n]
+    cells : the notebook cells that logged them: (index of the first point, cell), ascending; none outside a notebook
     """
 
     run: str
     metric: str
-    steps: bytes
-    times_ms: bytes
-    values: bytes
+    steps: Bytes
+    times_ms: Bytes
+    values: Bytes
+    cells: tuple[tuple[int, str], ...] = ()
 
 
 class Store(Protocol):

@@ -41,7 +41,10 @@ class Verdict(StrEnum):
         return list(Verdict).index(self)
 
 
-kinds: Registry[type[Record]] = Registry("kind of record", modules=("nbops.core.mlflow_records",))
+kinds: Registry[type[Record]] = Registry(
+    "kind of record",
+    modules=("nbops.core.mlflow_records", "nbops.core.commands", "nbops.core.mutes", "nbops.core.watches"),
+)
 
 
 class Record(Shown, msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +107,7 @@ class Run(Record, frozen=True, kw_only=True):
     error: Failure | None = None
     context: dict[str, Any] = {}  # code, environment, hardware as captured at the start
     resumes: list[float] = []  # when it was resumed, oldest first; each begins a new segment of its series
+    segments: list[dict[str, int]] = []  # for each resumption, how many points each metric had
     summary: dict[str, Summary] = {}  # filled by the store from the points
 
     @property
@@ -126,6 +130,7 @@ class Cell(Record, frozen=True, kw_only=True):
     parent: str
     cell_id: str
     execution_count: int | None
+    execution: str = ""  # what the points that it logged call it
     source_digest: str
     source: str = ""
     duration_s: float = 0.0
@@ -147,6 +152,7 @@ class Artifact(Record, frozen=True, kw_only=True):
     size_bytes: int
     media_type: str = "application/octet-stream"
     parent: str | None = None
+    cell_id: str | None = None  # the cell that made it
 
 
 class ColumnSchema(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,6 +186,7 @@ class Dataset(Record, frozen=True, kw_only=True):
     profile: dict[str, Any] = {}
     source: Source = Source()
     tags: dict[str, str] = {}
+    cell_id: str | None = None  # the cell that made it
 
 
 class CheckResult(Shown, msgspec.Struct, frozen=True, kw_only=True):
@@ -210,6 +217,7 @@ class CheckReport(Record, frozen=True, kw_only=True):
     results: list[CheckResult] = []
     dataset: str | None = None  # id of the dataset, if it was a snapshot
     parent: str | None = None  # run
+    cell_id: str | None = None  # the cell that made it
 
     @property
     def passed(self) -> bool:
@@ -221,22 +229,41 @@ class CheckReport(Record, frozen=True, kw_only=True):
         return [r for r in self.results if r.check == check]
 
 
+class Cause(msgspec.Struct, frozen=True, kw_only=True):
+    """One possible reason of what was found, and how to tell it from the others."""
+
+    text: str
+    test: str = ""  # what separates it from the other causes: an expression or a sentence
+    fix: str = ""
+    patch: str = ""  # lines of a diff of the user's source: `nbops.debugging.diffs.apply_patch` applies it
+    example: str = ""  # code to look at, where there is no patch
+    confidence: float = 0.5  # share, 0 to 1
+    name: str = ""  # stable, kebab-case: "lr-too-high"
+
+
 class Diagnosis(Record, frozen=True, kw_only=True):
-    """What a debugger rule found: where, what was measured, why, and what to change."""
+    """What the debugger found, before or while a model trains: where, what was measured, why, and what to change."""
 
     kind: ClassVar[str] = "diagnosis"
     prefix: ClassVar[str] = "dg"
 
     name: str  # the rule
     status: str  # error, warning, hint
-    step: int
-    layer: str
+    step: int  # of the optimizer; -1 before the first
+    layer: str  # path of the module, or what else it is about: loss, batch, optimizer, metric …
     measured: float | None
     limit: float | None
     what: str
     why: str
     fix: str
     confidence: float
+    phase: str = "training"  # preflight, training, replay
+    expected: str = ""
+    got: str = ""
+    line: int | None = None  # of the cell that `cell_id` names, counted from 1
+    code: str = ""  # that line
+    causes: list[Cause] = []  # most likely first
+    evidence: dict[str, Any] = {}  # small numbers and lists behind `measured`
     cell_id: str | None = None
     parent: str | None = None  # run
 
@@ -272,6 +299,7 @@ class ModelVersion(Record, frozen=True, kw_only=True):
     tags: dict[str, str] = {}
     parity: dict[str, Any] = {}
     status: str = "ready"
+    cell_id: str | None = None  # the cell that made it
 
     @property
     def ref(self) -> str:
@@ -336,6 +364,12 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     payload: dict[str, Any] = {}
     actor: str = ""  # who did it: a user's name
     digest: str = ""  # over this event and all before it
+
+
+def resumed(run: Run, *, at: float) -> Run:
+    """Return the record of a run that goes on after `at`, seconds: each metric begins a new segment."""
+    counts = {metric: known.count for metric, known in run.summary.items()}
+    return replace(run, resumes=[*run.resumes, at], segments=[*run.segments, counts])
 
 
 def replace(record: S, **changes: Any) -> S:

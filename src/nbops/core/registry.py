@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Generic, TypeVar
@@ -61,8 +62,16 @@ class Registry(Mapping[str, T], Generic[T]):
             from importlib.metadata import entry_points  # 20 ms that most sessions never need
 
             for point in entry_points(group=self._group):
-                if point.name not in self._entries:
+                if point.name in self._entries:
+                    continue
+                try:
                     self._entries[point.name] = point.load()
+                except Exception as error:  # one package that is broken takes nothing else away
+                    whose = point.dist.name if point.dist is not None else point.value
+                    warnings.warn(
+                        f"nbops: {self.noun} '{point.name}' of {whose} is left out: {type(error).__name__}: {error}. "
+                        f"Bring the package up to date: pip install -U {whose}", stacklevel=2,
+                    )  # fmt: skip
 
     def __getitem__(self, name: str) -> T:
         self._load_own()

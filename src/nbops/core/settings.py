@@ -1,6 +1,6 @@
 """The settings of a workspace: ``config.toml`` in it, overridden by environment variables.
 
-Each field can be set as ``NBOPS_<FIELD>``. Unknown names are refused, so a typo is not silent.
+Each field but a table can be set as ``NBOPS_<FIELD>``. Unknown names are refused, so a typo is not silent.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from collections.abc import Mapping
 import msgspec
 
 from nbops.core.errors import InvalidInput, did_you_mean
+from nbops.core.roles import Roles, read_roles
 
 PREFIX = "NBOPS_"
+TABLES = ("roles",)  # these have no variable
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +48,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Of the price; empty for EUR.
     co2_g_per_kwh : float, grams, optional
         CO₂ of a kilowatt-hour; by default the world's mean.
+    roles : table, optional
+        Who may do what through a server's routes: names to ``viewer``, ``editor`` or ``approver``; ``default`` is the
+        role of everybody else. Without the table everybody may do everything.
     """
 
     store_url: str = ""
@@ -61,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     energy_price_per_kwh: float | None = None
     currency: str = ""
     co2_g_per_kwh: float | None = None
+    roles: Roles | None = None
 
 
 def read_settings(text: str, environ: Mapping[str, str]) -> Settings:
@@ -69,7 +75,7 @@ def read_settings(text: str, environ: Mapping[str, str]) -> Settings:
     Raises
     ------
     InvalidInput
-        The text is no TOML, a name is unknown, or a value has the wrong type.
+        The text is no TOML, a name or a role is unknown, or a value has the wrong type.
     """
     try:
         values = tomllib.loads(text)
@@ -80,8 +86,10 @@ def read_settings(text: str, environ: Mapping[str, str]) -> Settings:
         if name not in known:
             hint = did_you_mean(name, known) or f"Use one of: {', '.join(known)}"
             raise InvalidInput(f"config.toml has an unknown setting '{name}'", hint=hint)
-    values.update({name: environ[PREFIX + name.upper()] for name in known if PREFIX + name.upper() in environ})
+    roles = read_roles(values.pop("roles")) if "roles" in values else None
+    variables = {name: PREFIX + name.upper() for name in known if name not in TABLES}
+    values.update({name: environ[variable] for name, variable in variables.items() if variable in environ})
     try:
-        return msgspec.convert(values, Settings, strict=False)
+        return msgspec.structs.replace(msgspec.convert(values, Settings, strict=False), roles=roles)
     except msgspec.ValidationError as error:
         raise InvalidInput(f"a setting cannot be used: {error}", hint="Mend config.toml or the variable.") from error

@@ -10,27 +10,38 @@ from __future__ import annotations
 
 import inspect
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
+
+from nbops.core.ids import new_id
 
 _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _blocks: ContextVar[tuple[RunBlock, ...]] = ContextVar("nbops_run_blocks", default=())  # innermost last
 _default_run: str | None = None
-_cell: CellRef | None = None
+_cell: CellRef | None = None  # the one that this process executes
+_own_cell: ContextVar[CellRef | None] = ContextVar("nbops_cell", default=None)  # the one that started this task
 _cell_watchers: list[Callable[[CellRef | None], None]] = []
+_executed: deque[CellRef] = deque(maxlen=500)
 _trained_in: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CellRef:
-    """The notebook cell that executes now."""
+    """One execution of a notebook cell; equal to no other. `execution` is its own word, none other's."""
 
     cell_id: str
     source: str = ""
+    execution: str = field(default_factory=lambda: new_id("x")[-12:])
+
+    @property
+    def name(self) -> str:
+        """What stands beside the points that it logs: ``cell_id#execution``."""
+        return f"{self.cell_id}#{self.execution}"
 
 
 class RunBlock:
@@ -105,16 +116,30 @@ def _resting_place(frame: FrameType | None) -> FrameType | None:
 
 
 def current_cell() -> CellRef | None:
-    """Return the executing cell, or None outside a notebook."""
-    return _cell
+    """Return the cell that started this task, else the one that executes now; None outside a notebook."""
+    return _own_cell.get() or _cell
+
+
+def current_cell_id() -> str | None:
+    """Return the id of that cell, or None."""
+    cell = current_cell()
+    return cell.cell_id if cell is not None else None
 
 
 def set_cell(cell: CellRef | None) -> None:
     """Tell which cell executes; called by the notebook hooks."""
     global _cell
     _cell = cell
+    _own_cell.set(cell)
+    if cell is not None:
+        _executed.append(cell)
     for tell in _cell_watchers:
         tell(cell)
+
+
+def executed_cells() -> list[CellRef]:
+    """Return the last 500 cells that began in this process, oldest first; the executing one is the last."""
+    return list(_executed)
 
 
 def watch_cells(tell: Callable[[CellRef | None], None]) -> None:
@@ -126,6 +151,28 @@ def unwatch_cells(tell: Callable[[CellRef | None], None]) -> None:
     """End what `watch_cells` began."""
     if tell in _cell_watchers:
         _cell_watchers.remove(tell)
+
+
+class MetricListener(Protocol):
+    """Who wants to know what the user logs while it is logged, and that a run is about to end."""
+
+    def metrics_logged(self, run_id: str, metrics: dict[str, float]) -> None: ...
+
+    def run_ending(self, run_id: str) -> None: ...
+
+
+metric_listeners: list[MetricListener] = []  # empty almost always: whoever logs asks it first
+
+
+def listen_to_metrics(listener: MetricListener) -> None:
+    """Tell `listener` of each metric that is logged here, until `unlisten_to_metrics`."""
+    metric_listeners.append(listener)
+
+
+def unlisten_to_metrics(listener: MetricListener) -> None:
+    """End what `listen_to_metrics` began."""
+    if listener in metric_listeners:
+        metric_listeners.remove(listener)
 
 
 def note_run_of(thing: Any, run_id: str) -> None:

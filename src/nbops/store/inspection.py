@@ -23,6 +23,7 @@ from nbops.store.maintenance import TRASH
 from nbops.store.points import Columns, decode_chunk, merge, summarise
 from nbops.store.rows import attr_rows, clean, series_row, storable, summary_of
 from nbops.store.sql import SqlStore
+from nbops.store.summaries import break_seals, open_seal, read_summaries, seal
 from nbops.store.tables import attr, chunk, counter, link, record, series
 from nbops.store.workspace import Workspace
 
@@ -90,6 +91,7 @@ def _faults(ws: Workspace, counts: Counter[str]) -> Iterator[Fault]:
     digests: dict[str, str] = {}
     yield from _records(ws.store, counts, known, digests)
     yield from _series(ws, counts, known)
+    yield from _seals(ws.store)
     yield from _links(ws.store, counts, known)
     yield from _names(ws.store, known)
     yield from _files(ws, counts, digests)
@@ -128,8 +130,13 @@ def _records(
             elif isinstance(item, ModelVersion):
                 digests[item.digest] = f"the model {item.ref}"
             wanted = {(a["space"], a["key"], a["num"], a["text"]) for a in attr_rows(item)}
-            if wanted != found[row.id]:
+            if wanted != {a for a in found[row.id] if a[0] not in _made_elsewhere(kind)}:
                 yield Fault(f"{row.id} is not found by all of its values", _rewriter(store, item.id, kind))
+
+
+def _made_elsewhere(kind: type[Record]) -> tuple[str, ...]:
+    """Return the spaces whose rows do not come from the record: the metrics of a run come from its points."""
+    return ("metrics", "trash") if kind is Run else ("trash",)
 
 
 def _rewriter(store: SqlStore, id: str, cls: type[Record]) -> Callable[[], None]:
@@ -139,7 +146,7 @@ def _rewriter(store: SqlStore, id: str, cls: type[Record]) -> Callable[[], None]
             now = work.connection.execute(kept).first()
             if now is None:  # deleted meanwhile
                 return
-            stale = sa.delete(attr).where(attr.c.record == id, attr.c.space.not_in(("metrics", "trash")))
+            stale = sa.delete(attr).where(attr.c.record == id, attr.c.space.not_in(_made_elsewhere(cls)))
             work.connection.execute(stale)
             rows = [{**row, "kind": now.kind} for row in attr_rows(decode(now.body, cls))]
             if rows:
@@ -178,6 +185,32 @@ def _series(ws: Workspace, counts: Counter[str], known: dict[str, Record]) -> It
         if not fits or value is None or value.num != (storable(summary.last) if summary else None):
             what = f"the summary of '{metric}' of {run} is not that of its points"
             yield Fault(what, _summariser(store, run, metric))
+
+
+def _seals(store: SqlStore) -> Iterator[Fault]:
+    """Compare what runs keep of their summaries with the rows of `series`."""
+    last = ""
+    while True:
+        kept = (record.c.id > last, record.c.kind == Run.kind, record.c.summary.is_not(None))
+        with store._reading() as connection:
+            query = sa.select(record.c.id, record.c.summary).where(*kept).order_by(record.c.id).limit(_PAGE)
+            rows = connection.execute(query).all()
+            found = read_summaries(connection, [row.id for row in rows])
+        for row in rows:
+            sealed, true = open_seal(row.summary) or {}, found[row.id]
+            if sealed.keys() != true.keys() or not all(_same(sealed[name], true[name]) for name in true):
+                yield Fault(f"the sealed summaries of {row.id} are not those of its series", _sealer(store, row.id))
+        if not rows:
+            return
+        last = rows[-1].id
+
+
+def _sealer(store: SqlStore, id: str) -> Callable[[], None]:
+    def seal_anew() -> None:
+        with store._work() as work:
+            seal(work.connection, [id])
+
+    return seal_anew
 
 
 def _checked(piece: Any) -> Columns:
@@ -221,6 +254,7 @@ def _summarise(store: SqlStore, run: str, metric: str) -> None:
                 number = max(number, piece.number)
                 continue
             number = piece.number
+        break_seals(work.connection, [run])
         work.connection.execute(sa.delete(series).where(series.c.run == run, series.c.metric == metric))
         gone = sa.delete(attr).where(attr.c.record == run, attr.c.space == "metrics", attr.c.key == clean(metric))
         work.connection.execute(gone)
@@ -308,7 +342,7 @@ def _pages(store: SqlStore) -> Iterator[tuple[list[Any], dict[str, set[Any]]]]:
         with store._reading() as connection:
             rows = list(connection.execute(query.limit(_PAGE)))
             found: dict[str, set[Any]] = {row.id: set() for row in rows}
-            values = sa.select(attr).where(attr.c.record.in_(found), attr.c.space.not_in(("metrics", "trash")))
+            values = sa.select(attr).where(attr.c.record.in_(found))
             for a in connection.execute(values):
                 found[a.record].add((a.space, a.key, a.num, a.text))
         if not rows:

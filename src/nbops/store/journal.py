@@ -1,50 +1,46 @@
 """The journal: one append-only file per process, written on the caller's thread into a shared memory map.
 
 What `log` returned for is in the page cache: a killed process loses nothing, and no system call
-is made. Space is allocated ahead, so a full disk is an error and never a fault. Frames are
-``length u32, crc32 u32, body``; a length of zero or a torn frame ends the scan. The writer
-holds an exclusive ``flock`` for its lifetime, so "is the owner alive?" has one honest answer.
-
-Bodies, by first byte: 0 owner (JSON), 1 definition (key, run, metric), 2 points of one call
-(count, time, then key, step, value each), 3 one metric's arrays, 4 the same with even steps at one time.
+is made. Space is allocated ahead, so a full disk is known before a byte is written. A length of zero or a
+torn frame ends a scan. The writer holds an exclusive ``flock`` for its lifetime, so "is the owner
+alive?" has one honest answer.
 """
 
 from __future__ import annotations
 
-import fcntl
-import mmap
 import os
 import socket
 import struct
 import threading
 import time
-import zlib
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from nbops.core.errors import InvalidInput, StoreError
+from nbops.core.errors import InvalidInput
 from nbops.core.ids import new_id
+from nbops.core.protocols import Bytes
+from nbops.store.context import CellRef, current_cell
+from nbops.store.frames import (
+    ARRAYS,
+    ARRAYS_HEAD,
+    CHANGES,
+    EVEN,
+    EVEN_HEAD,
+    OWNER,
+    POINTS,
+    cell_definition,
+    definition,
+    points_of,
+)
+from nbops.store.mapped import MappedFile
+from nbops.store.telling import say_once
 
-OWNER, DEFINE, POINTS, ARRAYS, EVEN = 0, 1, 2, 3, 4
-HEAD = struct.Struct("<II")
-POINTS_HEAD = struct.Struct("<BxHIq")  # type, count, (reserved), time in ms
-DEFINE_HEAD = struct.Struct("<BxHIH")  # type, bytes of run, key, bytes of metric
-ARRAYS_HEAD = struct.Struct("<BxxxII")  # type, key, count
-EVEN_HEAD = struct.Struct("<BxxxIIqqq")  # type, key, count, first step, stride, time in ms
 MAX_METRICS = 0xFFFF
+_pack_one = points_of(1)
 MAX_NAME = 250
-SUFFIX = ".nbj"
-_FIRST_BYTES = 256 << 10
-_GROWTH_BYTES = 16 << 20
-
-
-@cache
-def _points(count: int) -> struct.Struct:
-    return struct.Struct("<BxHIq" + "Iqd" * count)
 
 
 def owner_name() -> str:
@@ -85,22 +81,37 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         self.owner = owner_name()
         self.folder = folder
-        self.generation = 0
-        self.size = 0
         self.parked = False  # set by the folding thread when it waits to be woken
         self.wake = threading.Event()
         self._lock = threading.Lock()
         self._slots: dict[str, dict[str, _Slot]] = {}  # run -> metric -> slot
         self._next_key = 0
-        self._capacity = 0
-        self._fd = -1
-        self._map: mmap.mmap
-        self._open()
+        self._cells: dict[str, int] = {}  # cells that logged, by what points call them
+        self._cell: CellRef | None = None
+        self._cell_key = 0
+        self._now_ms = 0
+        self._file = MappedFile(folder, self.owner)
+        self._file.append(self._introduction())
 
     @property
     def path(self) -> Path:
         """The file that is written now."""
-        return self.folder / f"{self.owner}.{self.generation}{SUFFIX}"
+        return self._file.path
+
+    @property
+    def generation(self) -> int:
+        """How many files came before it."""
+        return self._file.generation
+
+    @property
+    def size(self) -> int:
+        """How many bytes of it are written."""
+        return self._file.size
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether some of what was logged waits in memory for room on the disk."""
+        return self._file.is_waiting
 
     def log(self, run: str, step: int | None, metrics: Mapping[str, float]) -> None:
         """Append one point per metric; without a step each metric counts up by itself.
@@ -109,47 +120,78 @@ class Journal:
         ------
         InvalidInput
             A value is no number, the step is no integer, or a name is unusable.
-        StoreError
-            The file system refused the write (disk full); earlier points are safe.
+        StoreUnavailable
+            The disk is full and much waits in memory already; earlier points are safe.
         """
-        fields: list[Any] = []
-        count = len(metrics)
         with self._lock:
             slots = self._slots.get(run)
             if slots is None:
                 slots = self._slots[run] = {}
-            for name, value in metrics.items():
-                slot = slots.get(name)
-                if slot is None:
-                    slot = self._define(run, name)
-                fields += (slot.key, slot.next_step if step is None else step, value)
+            if current_cell() is not self._cell:
+                self._enter(current_cell())
+            now_ms = time.time_ns() // 1_000_000
+            if now_ms < self._now_ms:  # the clock was set back: the order of points is not
+                now_ms = self._now_ms
+            self._now_ms = now_ms
             try:
-                body = _points(count).pack(POINTS, count, 0, time.time_ns() // 1_000_000, *fields)
+                if len(metrics) == 1:  # the commonest call by far
+                    for name, value in metrics.items():
+                        slot = slots.get(name) or self._define(run, name)
+                        at = slot.next_step if step is None else step
+                        self._file.append_one(_pack_one(POINTS, 1, self._cell_key, now_ms, slot.key, at, value))
+                        slot.next_step = at + 1
+                else:
+                    self._log_many(run, step, metrics, slots, now_ms)
+            except InvalidInput:
+                raise
             except (struct.error, TypeError, ValueError, OverflowError, RuntimeError) as error:
                 raise _unusable(step, metrics) from error
-            self._append(body)
-            for name in metrics:
-                slot = slots[name]
-                slot.next_step = (slot.next_step if step is None else step) + 1
         if self.parked:
             self.wake.set()
 
-    def log_arrays(self, run: str, metric: str, *, steps: bytes, times_ms: bytes, values: bytes) -> None:
+    def _log_many(
+        self, run: str, step: int | None, metrics: Mapping[str, float], slots: dict[str, _Slot], now_ms: int
+    ) -> None:
+        fields: list[Any] = []
+        for name, value in metrics.items():
+            slot = slots.get(name) or self._define(run, name)
+            fields += (slot.key, slot.next_step if step is None else step, value)
+        count = len(metrics)
+        self._file.append_one(points_of(count)(POINTS, count, self._cell_key, now_ms, *fields))
+        for name in metrics:
+            slot = slots[name]
+            slot.next_step = (slot.next_step if step is None else step) + 1
+
+    def log_arrays(self, run: str, metric: str, *, steps: Bytes, times_ms: Bytes, values: Bytes) -> None:
         """Append many points of one metric: equal-length int64, int64 and float64 arrays as bytes."""
         with self._lock:
             slot = self._slots.get(run, {}).get(metric) or self._define(run, metric)
-            self._append(ARRAYS_HEAD.pack(ARRAYS, slot.key, len(steps) // 8), steps, times_ms, values)
+            head = ARRAYS_HEAD.pack(ARRAYS, slot.key, len(steps) // 8, self._here())
+            self._file.append(head, steps, times_ms, values)
             slot.next_step = int.from_bytes(steps[-8:], "little", signed=True) + 1
         if self.parked:
             self.wake.set()
 
-    def log_even(self, run: str, metric: str, *, first: int, stride: int, time_ms: int, values: bytes) -> None:
-        """Append many points of one metric whose steps are ``first, first + stride, …``, all of one time."""
+    def log_even(
+        self, run: str, metric: str, *, values: Bytes, time_ms: int, first: int | None = None, stride: int = 1
+    ) -> None:
+        """Append many points of one metric whose steps are ``first, first + stride, …``, all of one time.
+
+        Without `first` the steps count up from where the metric stands.
+        """
         count = len(values) // 8
         with self._lock:
             slot = self._slots.get(run, {}).get(metric) or self._define(run, metric)
-            self._append(EVEN_HEAD.pack(EVEN, slot.key, count, first, stride, time_ms), values)
+            first = slot.next_step if first is None else first
+            self._file.append(EVEN_HEAD.pack(EVEN, slot.key, count, self._here(), first, stride, time_ms), values)
             slot.next_step = first + stride * (count - 1) + 1
+        if self.parked:
+            self.wake.set()
+
+    def note(self, changes: bytes) -> None:
+        """Append changes of records, as `nbops.core.changes.pack` makes them."""
+        with self._lock:
+            self._file.append(bytes([CHANGES]), changes)
         if self.parked:
             self.wake.set()
 
@@ -172,60 +214,58 @@ class Journal:
 
     def read(self, start: int, limit: int) -> bytes:
         """Return up to `limit` bytes from `start`."""
-        return self._map[start : min(self.size, start + limit)]
+        return self._file.read(start, limit)
 
     def sync(self) -> None:
         """Force the file to the disk: safe against a power cut from here."""
-        os.fsync(self._fd)
+        self._file.sync()
+
+    def settle(self) -> bool:
+        """Write what waits in memory, if there is room by now; return whether nothing waits any more."""
+        with self._lock:
+            return self._file.settle()
 
     def rotate(self, folded: int) -> bool:
         """Begin a new file if all of this one is folded; return whether that was so."""
         with self._lock:
-            if folded != self.size:
+            if folded != self._file.size:
                 return False
-            old_path, old_fd = self.path, self._fd
-            self.generation += 1
-            self._open()
-            for run, slots in self._slots.items():
-                for metric, slot in slots.items():
-                    self._append(_definition(slot.key, run, metric))
-            old_path.unlink(missing_ok=True)
-            os.close(old_fd)
-            return True
+            first = [self._introduction()]
+            first += [cell_definition(key, cell) for cell, key in self._cells.items()]
+            first += [definition(s.key, run, name) for run, slots in self._slots.items() for name, s in slots.items()]
+            return self._file.begin_anew(*first)
 
     def close(self, *, remove: bool) -> None:
         """Release the lock; with `remove`, delete the file (everything in it was folded)."""
         with self._lock:
-            if self._fd >= 0:
-                self._map.close()
-                if remove:
-                    self.path.unlink(missing_ok=True)
-                else:
-                    os.ftruncate(self._fd, self.size)
-                os.close(self._fd)
-                self._fd = -1
+            lost = self._file.close(remove=remove)
+        if lost:
+            say_once(f"lost {self.owner}", f"{lost:,} records of the journal found no room on the disk and are lost.")
 
     def abandon(self) -> None:
         """Drop what a forked child inherited; the parent's lock, map and file stay."""
-        self._map.close()
-        os.close(self._fd)
-        self._fd = -1
+        self._file.abandon()
 
-    def _open(self) -> None:
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
-        self.size = self._capacity = 0
-        self._append(bytes([OWNER]) + msgspec.json.encode({"owner": self.owner, "created_at": time.time()}))
+    def _introduction(self) -> bytes:
+        return bytes([OWNER]) + msgspec.json.encode({"owner": self.owner, "created_at": time.time()})
 
-    def _grow(self, size: int) -> None:
-        """Make room for `size` more bytes: really allocated, or nothing is changed."""
-        more = max(size, min(max(self._capacity, _FIRST_BYTES), _GROWTH_BYTES))
-        try:
-            _allocate(self._fd, self._capacity, more)
-            self._map = mmap.mmap(self._fd, self._capacity + more)
-        except OSError as error:
-            raise _refused(self.path, error) from error
-        self._capacity += more
+    def _here(self) -> int:
+        """Return the key of the cell that executes here, 0 for none."""
+        cell = current_cell()
+        if cell is not self._cell:
+            self._enter(cell)
+        return self._cell_key
+
+    def _enter(self, cell: CellRef | None) -> None:
+        key = 0
+        if cell is not None:
+            name = cell.name
+            key = self._cells.get(name, 0)
+            if not key:
+                key = len(self._cells) + 1
+                self._file.append(cell_definition(key, name))
+                self._cells[name] = key
+        self._cell, self._cell_key = cell, key
 
     def _define(self, run: str, metric: str) -> _Slot:
         if not isinstance(metric, str) or not 0 < len(metric) <= MAX_NAME or "\x00" in metric:
@@ -233,39 +273,9 @@ class Journal:
                 f"metric name {metric!r} cannot be used", hint=f"Use text of 1 to {MAX_NAME} characters."
             )
         self._next_key += 1
-        self._append(_definition(self._next_key, run, metric))
+        self._file.append(definition(self._next_key, run, metric))
         slot = self._slots.setdefault(run, {})[metric] = _Slot(self._next_key)
         return slot
-
-    def _append(self, *body: bytes) -> None:
-        data = body[0] if len(body) == 1 else b"".join(body)
-        size = self.size
-        end = size + HEAD.size + len(data)
-        if end > self._capacity:
-            self._grow(end - self._capacity)
-        self._map[size:end] = HEAD.pack(len(data), zlib.crc32(data)) + data
-        self.size = end
-
-
-def _allocate(fd: int, start: int, size: int) -> None:
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(fd, start, size)
-        return
-    while size > 0:  # macOS: zeros written are space allocated
-        written = os.pwrite(fd, bytes(min(size, 1 << 20)), start)
-        start, size = start + written, size - written
-
-
-def _definition(key: int, run: str, metric: str) -> bytes:
-    names = run.encode(), metric.encode()
-    return DEFINE_HEAD.pack(DEFINE, len(names[0]), key, len(names[1])) + names[0] + names[1]
-
-
-def _refused(path: Path, error: OSError) -> StoreError:
-    return StoreError(
-        f"cannot write to {path}: {error.strerror or error}",
-        hint="Free some disk space; what was logged before is safe.",
-    )
 
 
 def _unusable(step: Any, metrics: Mapping[str, Any]) -> InvalidInput:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nbops.store.journal import SUFFIX, owner_of
-from nbops.store.recovery import BEAT_S, SILENT_S, is_dead, revive
+from nbops.store.journal import owner_of
+from nbops.store.recovery import BEAT_S, SILENT_S, is_dead, journals_in, revive
 
 if TYPE_CHECKING:
     from nbops.store.workspace import Workspace
@@ -29,6 +28,8 @@ class Keeper:
     ----------
     workspace : Workspace
         Held weakly: a workspace that nobody uses any more is let go.
+    is_due : bool
+        Whether the first round looks after dead processes, whatever it finds.
 
     Attributes
     ----------
@@ -36,11 +37,11 @@ class Keeper:
         What the last round met; the next one tries again.
     """
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, *, is_due: bool = False) -> None:
         self.error: BaseException | None = None
         self._workspace = weakref.ref(workspace)
         self._known: set[str] = set()
-        self._is_due = False
+        self._is_due = is_due
         self._next_beat = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="nbops-keeping", daemon=True)
@@ -58,7 +59,7 @@ class Keeper:
     def look(self, workspace: Workspace) -> None:
         """Do one round."""
         own = workspace.known_owner
-        paths = [path for path in _journals(workspace) if owner_of(path) != own]
+        paths = [path for path in journals_in(workspace.journals) if owner_of(path) != own]
         others = {owner_of(path) for path in paths}
         self._is_due |= bool(self._known - others) or any(is_dead(path) for path in paths)
         self._known = others
@@ -68,6 +69,7 @@ class Keeper:
         if self._is_due:
             workspace.recover()
             self._is_due = False
+        workspace.artifacts.settle()
 
     def _beat(self, workspace: Workspace, own: str, here: set[str]) -> None:
         store = workspace.store
@@ -89,7 +91,3 @@ class Keeper:
             except Exception as error:  # a database out of reach, say: runs are closed a round later
                 self.error = error
             del workspace
-
-
-def _journals(workspace: Workspace) -> list[Path]:
-    return sorted((workspace.path / "journal").glob(f"*{SUFFIX}"))

@@ -23,7 +23,8 @@ TRASH = "trash:"
 GRACE_S = 24 * 3600.0
 DIGEST = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 _SPACE, _KEY = "trash", "at"  # the attr row of a record in the trash: num is when, text the record it went with
-_ALONG = (Run.kind, "cell", "artifact", "check", "diagnosis")  # what goes with its parent; models and data stay
+# What goes with its parent; models and data stay.
+_ALONG = (Run.kind, "cell", "artifact", "check", "diagnosis", "watch", "command")
 _PIECE = 500
 _MANIFEST_BYTES = 1 << 20
 
@@ -158,6 +159,16 @@ def in_trash(store: SqlStore, id: str) -> bool:
     with store._reading() as connection:
         kind = connection.execute(sa.select(record.c.kind).where(record.c.id == id)).scalar()
     return kind is not None and str(kind).startswith(TRASH)
+
+
+def kinds_of(store: SqlStore, ids: Iterable[str]) -> dict[str, str]:
+    """Return the kinds of the records that there are among `ids`; of one in the trash it begins with ``trash:``."""
+    found: dict[str, str] = {}
+    with store._reading() as connection:
+        for piece in _pieces(ids):
+            query = sa.select(record.c.id, record.c.kind).where(record.c.id.in_(piece))
+            found.update((row.id, row.kind) for row in connection.execute(query))
+    return found
 
 
 def purge(store: SqlStore, *, before: float) -> list[Trashed]:

@@ -24,7 +24,8 @@ from nbops.core.records import Run, RunStatus
 from nbops.core.reports import Report
 from nbops.store.artifacts import Artifacts
 from nbops.store.engines import open_engine
-from nbops.store.journal import SUFFIX, owner_of
+from nbops.store.journal import owner_of
+from nbops.store.recovery import journals_in
 from nbops.store.sql import SqlStore
 from nbops.store.tables import metadata
 from nbops.store.workspace import Workspace, init, workspace
@@ -97,7 +98,7 @@ def _refuse_writers(ws: Workspace) -> None:
     if running:
         names = ", ".join(f"'{run.name}'" for run in running)
         raise Conflict(f"{names} is still running", hint="Move when no run is open.")
-    for path in (ws.path / "journal").glob(f"*{SUFFIX}"):
+    for path in journals_in(ws.journals):
         if owner_of(path) != ws.known_owner and _is_locked(path):
             raise Conflict(f"another process has the workspace open ({owner_of(path)})",
                            hint="Stop its kernel, or wait until it has ended.")  # fmt: skip

@@ -6,8 +6,9 @@ One `pwrite` per cell; like the journal it is in the page cache when the call re
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -47,7 +48,8 @@ class CellNote:
         if cell is not None:
             self._last = cell.cell_id[:_MAX_ID]
         data = msgspec.json.encode(Note(cell_id=self._last, is_running=cell is not None))
-        os.pwrite(self._fd, data.ljust(_BYTES), 0)
+        with suppress(OSError):  # a full disk: who finds this process dead does not learn its cell
+            os.pwrite(self._fd, data.ljust(_BYTES), 0)
 
     def close(self, *, remove: bool = True) -> None:
         """Release the file, and delete it if this process ended in order."""
@@ -61,10 +63,11 @@ def note_path(folder: Path, owner: str) -> Path:
     return folder / f"{owner}{SUFFIX}"
 
 
-def read_note(folder: Path, owner: str) -> Note:
-    """Return what a process noted; an empty note if it left none that can be read."""
-    try:
-        found: Any = msgspec.json.decode(note_path(folder, owner).read_bytes().strip(), type=Note)
-    except (OSError, msgspec.DecodeError):
-        return Note()
-    return found if isinstance(found, Note) else Note()
+def read_note(folders: Iterable[Path], owner: str) -> Note:
+    """Return what a process noted in one of `folders`; an empty note if it left none that can be read."""
+    for folder in folders:
+        try:
+            return msgspec.json.decode(note_path(folder, owner).read_bytes().strip(), type=Note)
+        except (OSError, msgspec.DecodeError):
+            continue
+    return Note()

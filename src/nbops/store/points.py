@@ -2,7 +2,8 @@
 
 A chunk is a header (magic, count, NaN count, layout, first and last step, first, last, min
 and max value) and little-endian arrays: steps, milliseconds, float64 values. Steps that count up
-evenly and times that lie near each other, as they mostly do, take two numbers and half the room.
+evenly and times that lie near each other, as they mostly do, take two numbers and half the room. Behind them, where
+a notebook's cells logged the points, stands which cell logged from which point on (JSON).
 """
 
 from __future__ import annotations
@@ -10,38 +11,56 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from nbops.core.errors import CorruptData
-from nbops.core.protocols import Points
+from nbops.core.protocols import Bytes, Points
 from nbops.core.records import Summary
 
 CHUNK_POINTS = 4096
 _HEADER = struct.Struct("<4sIIIqqdddd")
 _MAGIC = b"NBC1"
 _ROW = struct.Struct("<qq")  # where steps or times begin, and their stride
-_EVEN_STEPS, _ONE_TIME, _NEAR_TIMES = 1, 2, 4  # bits of the layout; none: int64 arrays
+_EVEN_STEPS, _ONE_TIME, _NEAR_TIMES, _CELLS = 1, 2, 4, 8  # bits of the layout; none: int64 arrays
 
+Cells = tuple[tuple[int, str], ...]
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Points of one metric as arrays: steps int64 [n], times_ms int64 [n], values float64 [n]."""
+    """Points of one metric as arrays: steps int64 [n], times_ms int64 [n], values float64 [n].
+
+    `cells` says which cell logged them: (index of the first point, cell), ascending from 0; "" is none.
+    """
 
     steps: IntArray
     times_ms: IntArray
     values: FloatArray
+    cells: Cells = ()
 
     def __len__(self) -> int:
         return len(self.steps)
 
     def slice(self, start: int, stop: int) -> Columns:
         """Return the points from `start` to before `stop`."""
-        return Columns(self.steps[start:stop], self.times_ms[start:stop], self.values[start:stop])
+        cells = _between(self.cells, start, min(stop, len(self)))
+        return Columns(self.steps[start:stop], self.times_ms[start:stop], self.values[start:stop], cells)
+
+    def take(self, chosen: npt.NDArray[Any]) -> Columns:
+        """Return the points where `chosen`, bool [n], is true, or those at the indices `chosen`, int [m]."""
+        keep = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen
+        cells: Cells = ()
+        if self.cells:
+            at = np.searchsorted([start for start, _ in self.cells], keep, side="right") - 1
+            starts = np.flatnonzero(np.diff(at, prepend=-1))
+            cells = tuple((int(start), self.cells[at[start]][1]) for start in starts)
+        return Columns(self.steps[keep], self.times_ms[keep], self.values[keep], cells)
 
     @classmethod
     def of(cls, points: Points) -> Columns:
@@ -50,6 +69,7 @@ class Columns:
             np.frombuffer(points.steps, "<i8"),
             np.frombuffer(points.times_ms, "<i8"),
             np.frombuffer(points.values, "<f8"),
+            points.cells,
         )
 
     @classmethod
@@ -64,11 +84,37 @@ class Columns:
             np.concatenate([p.steps for p in items]),
             np.concatenate([p.times_ms for p in items]),
             np.concatenate([p.values for p in items]),
+            _one_after_the_other([(len(p), p.cells) for p in items]),
         )
 
     def to_points(self, run: str, metric: str) -> Points:
         """Return the record of the protocol: the same arrays as bytes."""
-        return Points(run, metric, self.steps.tobytes(), self.times_ms.tobytes(), self.values.tobytes())
+        return Points(run, metric, _bytes(self.steps), _bytes(self.times_ms), _bytes(self.values), self.cells)
+
+
+def _bytes(array: npt.NDArray[Any]) -> Bytes:
+    """Return the bytes of an array, without a copy where they lie together."""
+    return np.ascontiguousarray(array).data.cast("B") if len(array) else b""
+
+
+def _between(cells: Cells, start: int, stop: int) -> Cells:
+    if not cells or stop <= start:
+        return ()
+    first = [(start, cell) for at, cell in cells if at <= start][-1:]
+    return tuple((at - start, cell) for at, cell in [*first, *((at, cell) for at, cell in cells if start < at < stop)])
+
+
+def _one_after_the_other(parts: list[tuple[int, Cells]]) -> Cells:
+    if not any(cells for _, cells in parts):
+        return ()
+    found: list[tuple[int, str]] = []
+    offset = 0
+    for size, cells in parts:
+        for at, cell in (cells or ((0, ""),)) if size else ():
+            if not found or found[-1][1] != cell:
+                found.append((offset + at, cell))
+        offset += size
+    return tuple(found)
 
 
 def stride_of(steps: IntArray) -> int | None:
@@ -100,11 +146,15 @@ def encode_chunk(columns: Columns) -> bytes:
         parts += [_ROW.pack(start, 0), (columns.times_ms - start).astype("<u4").tobytes()]
     else:
         parts.append(columns.times_ms.tobytes())
+    trailer = b""
+    if columns.cells:
+        layout |= _CELLS
+        trailer = msgspec.json.encode(columns.cells)
     first_step = int(columns.steps[0])
     head = _HEADER.pack(
         _MAGIC, len(columns), s.nan_count, layout, first_step, s.last_step, s.first, s.last, s.min, s.max
     )
-    return b"".join((head, *parts, columns.values.tobytes()))
+    return b"".join((head, *parts, columns.values.tobytes(), trailer))
 
 
 def decode_chunk(data: bytes) -> Columns:
@@ -114,7 +164,8 @@ def decode_chunk(data: bytes) -> Columns:
     times_size = 8 * count
     if layout & (_ONE_TIME | _NEAR_TIMES):
         times_size = _ROW.size + (4 * count if layout & _NEAR_TIMES else 0)
-    if magic != _MAGIC or len(data) != _HEADER.size + steps_size + times_size + 8 * count:
+    end = _HEADER.size + steps_size + times_size + 8 * count
+    if magic != _MAGIC or len(data) < end or (len(data) > end) != bool(layout & _CELLS):
         raise CorruptData(f"a chunk of {len(data)} bytes is damaged", hint="Restore the workspace from a backup.")
     at = _HEADER.size
     if layout & _EVEN_STEPS:
@@ -129,7 +180,8 @@ def decode_chunk(data: bytes) -> Columns:
         times = np.full(count, _ROW.unpack_from(data, at)[0], "<i8")
     else:
         times = np.frombuffer(data, "<i8", count, at)
-    return Columns(steps, times, np.frombuffer(data, "<f8", count, at + times_size))
+    cells = msgspec.json.decode(data[end:], type=Cells) if layout & _CELLS else ()
+    return Columns(steps, times, np.frombuffer(data, "<f8", count, at + times_size), cells)
 
 
 def summarise(columns: Columns) -> Summary:

@@ -10,16 +10,17 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nbops.core.errors import NotFound
+from nbops.core.errors import Conflict, NotFound
 from nbops.core.protocols import Store
 from nbops.core.query import parse
 from nbops.core.records import Failure, Run, RunStatus, replace
 from nbops.store.folding import add
-from nbops.store.journal import SUFFIX, host_name, owner_of
+from nbops.store.journal import host_name, owner_of
+from nbops.store.mapped import SUFFIX
 from nbops.store.notes import Note, note_path, read_note
 from nbops.store.scanning import Scan
 
@@ -53,7 +54,7 @@ class _Dead:
 
 
 def recover(
-    store: Store, journals: Path, *, own: str, silences: Callable[[], Mapping[str, float]] | None = None
+    store: Store, folders: Sequence[Path], *, own: str, silences: Callable[[], Mapping[str, float]] | None = None
 ) -> list[Run]:
     """Fold the journals of dead processes and return the runs that were closed.
 
@@ -62,8 +63,8 @@ def recover(
     Parameters
     ----------
     store : Store
-    journals : Path
-        The folder of this workspace's journals.
+    folders : sequence of Path
+        Where this workspace's journals may be.
     own : str
         The owner name of this process, "" for none.
     silences : callable, optional
@@ -71,18 +72,23 @@ def recover(
     """
     dead: list[_Dead] = []
     try:
-        for path in sorted(journals.glob(f"*{SUFFIX}")):
+        for path in journals_in(folders):
             if owner_of(path) != own and (fd := _lock(path)) is not None:
                 dead.append(_Dead(path, fd))
         for one in dead:
             one.is_whole = _fold_all(store, one.path.stem, one.fd)
-        closed = _close_all(store, journals, dead, own=own, silences=silences)
+        closed = _close_all(store, folders, dead, own=own, silences=silences)
         for one in dead:
             one.put_away()
         return closed
     finally:
         for one in dead:
             os.close(one.fd)
+
+
+def journals_in(folders: Sequence[Path], *, owner: str = "*") -> list[Path]:
+    """Return the journals in some folders, of one owner or of all."""
+    return [path for folder in folders for path in sorted(folder.glob(f"{owner}.*{SUFFIX}"))]
 
 
 def revive(store: Store, own: str) -> list[Run]:
@@ -124,8 +130,9 @@ def _lock(path: Path) -> int | None:
 
 
 def _close_all(
-    store: Store, journals: Path, dead: list[_Dead], *, own: str, silences: Callable[[], Mapping[str, float]] | None
-) -> list[Run]:
+    store: Store, folders: Sequence[Path], dead: list[_Dead], *, own: str,
+    silences: Callable[[], Mapping[str, float]] | None,
+) -> list[Run]:  # fmt: skip
     last_write = {one.owner: os.fstat(one.fd).st_mtime for one in dead}
     runs = [run for run in store.find(Run, _OPEN_RUNS) if run.owner and run.owner != own]
     silent = (
@@ -135,14 +142,14 @@ def _close_all(
     for run in runs:
         if run.owner in last_write:
             is_over = True
-        elif list(journals.glob(f"{run.owner}.*{SUFFIX}")):
+        elif journals_in(folders, owner=run.owner):
             is_over = False
         elif silences is not None:
             is_over = silent.get(run.owner, SILENT_S + 1) > SILENT_S
         else:
             is_over = run.owner.partition(".")[0] == host_name()
         if is_over:
-            note = read_note(journals, run.owner)
+            note = read_note(folders, run.owner)
             closed.append(_close(store, run.id, last_write.get(run.owner, time.time()), note))
     return [run for run in closed if run is not None]
 
@@ -160,8 +167,10 @@ def _fold_all(store: Store, name: str, fd: int) -> bool:
             return scan.is_at_end
         if at < folded:
             scan.columns()
+            scan.changes()
         else:
-            add(store, scan, name=name, start=at, end=at + scan.consumed)
+            if add(store, scan, name=name, start=at, end=at + scan.consumed) is None:
+                raise Conflict(f"the journal {name} is folded by another process", hint="Try again.")
         at += scan.consumed
     return True
 

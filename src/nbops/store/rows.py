@@ -25,6 +25,7 @@ def record_row(record: Record) -> dict[str, Any]:
         "kind": record.kind,
         "created_at": record.created_at,
         "body": encode(body).decode(),
+        "summary": None,
         **{name: None if value is None else clean(str(value)) for name, value in row.items()},
     }
 

@@ -11,9 +11,13 @@ from functools import cache
 
 import numpy as np
 
-from nbops.store.journal import (
+from nbops.core.changes import Change, unpack
+from nbops.store.frames import (
     ARRAYS,
     ARRAYS_HEAD,
+    CELL,
+    CELL_HEAD,
+    CHANGES,
     DEFINE,
     DEFINE_HEAD,
     EVEN,
@@ -21,7 +25,7 @@ from nbops.store.journal import (
     HEAD,
     POINTS,
     POINTS_HEAD,
-)  # fmt: skip
+)
 from nbops.store.points import Columns, FloatArray, IntArray
 
 _FEW = 8  # below this many like frames the array view costs more than it saves
@@ -31,7 +35,7 @@ _FEW = 8  # below this many like frames the array view costs more than it saves
 def _frame_type(count: int) -> np.dtype[np.void]:
     point = np.dtype([("key", "<u4"), ("step", "<i8"), ("value", "<f8")])
     return np.dtype(
-        [("length", "<u4"), ("crc", "<u4"), ("type", "u1"), ("pad", "u1"), ("count", "<u2"), ("reserved", "<u4"),
+        [("length", "<u4"), ("crc", "<u4"), ("type", "u1"), ("pad", "u1"), ("count", "<u2"), ("cell", "<u4"),
          ("time", "<i8"), ("points", point, (count,))]
     )  # fmt: skip
 
@@ -41,9 +45,11 @@ class Scan:
     """What a stretch of a journal holds; `keys` carries definitions from one stretch to the next."""
 
     keys: dict[int, tuple[str, str]] = field(default_factory=dict)
+    cells: dict[int, str] = field(default_factory=dict)
     consumed: int = 0
     is_at_end: bool = False  # met space that was allocated and never written
-    _mixed: list[tuple[IntArray, IntArray, IntArray, FloatArray]] = field(default_factory=list)
+    _changes: list[Change] = field(default_factory=list)
+    _mixed: list[tuple[IntArray, IntArray, IntArray, FloatArray, IntArray]] = field(default_factory=list)
     _found: dict[tuple[str, str], list[Columns]] = field(default_factory=dict)
 
     def read(self, data: bytes, *, verify: bool) -> None:
@@ -63,17 +69,14 @@ class Scan:
             if data[start] == POINTS:
                 at = self._points(data, at, length, verify)
                 continue
-            if data[start] == DEFINE:
-                _, run_size, key, metric_size = DEFINE_HEAD.unpack_from(data, start)
-                text = start + DEFINE_HEAD.size
-                run = data[text : text + run_size].decode()
-                self.keys[key] = (run, data[text + run_size : text + run_size + metric_size].decode())
-            elif data[start] == ARRAYS:
-                self._arrays(data, start)
-            elif data[start] == EVEN:
-                self._even(data, start)
+            self._other(data, start, end)
             at = end
         self.consumed = at
+
+    def changes(self) -> list[Change]:
+        """Return the changes of records seen since this was asked last, in order."""
+        found, self._changes = self._changes, []
+        return found
 
     def columns(self) -> list[tuple[str, str, Columns]]:
         """Return (run, metric, points) for each metric seen, points in the order they were logged."""
@@ -85,12 +88,39 @@ class Scan:
         """Sort the points of mixed frames by metric, keeping their order within each."""
         if not self._mixed:
             return
-        keys, steps, times, values = (np.concatenate(column) for column in zip(*self._mixed, strict=True))
+        keys, steps, times, values, cells = (np.concatenate(column) for column in zip(*self._mixed, strict=True))
         self._mixed.clear()
         order = np.argsort(keys, kind="stable")
         starts = np.flatnonzero(np.diff(keys[order], prepend=-1))
         for index in np.split(order, starts[1:]):
-            self._add(int(keys[index[0]]), Columns(steps[index], times[index], values[index]))
+            made_in = self._runs_of(cells[index])
+            self._add(int(keys[index[0]]), Columns(steps[index], times[index], values[index], made_in))
+
+    def _runs_of(self, cells: IntArray) -> tuple[tuple[int, str], ...]:
+        """Return where the cell changes, and to which; nothing where there is none."""
+        starts = [0, *(np.flatnonzero(np.diff(cells)) + 1).tolist()]
+        found = tuple((start, self.cells.get(int(cells[start]), "")) for start in starts)
+        return found if any(cell for _, cell in found) else ()
+
+    def _cell(self, key: int) -> tuple[tuple[int, str], ...]:
+        return ((0, self.cells[key]),) if key in self.cells else ()
+
+    def _other(self, data: bytes, start: int, end: int) -> None:
+        """Take in one frame that does not hold the points of a call; one of a kind that is unknown holds nothing."""
+        kind = data[start]
+        if kind == DEFINE:
+            _, run_size, key, metric_size = DEFINE_HEAD.unpack_from(data, start)
+            text = start + DEFINE_HEAD.size
+            run = data[text : text + run_size].decode()
+            self.keys[key] = (run, data[text + run_size : text + run_size + metric_size].decode())
+        elif kind == ARRAYS:
+            self._arrays(data, start)
+        elif kind == EVEN:
+            self._even(data, start)
+        elif kind == CHANGES:
+            self._changes += unpack(data[start + 1 : end])
+        elif kind == CELL:
+            self.cells[CELL_HEAD.unpack_from(data, start)[1]] = data[start + CELL_HEAD.size : end].decode()
 
     def _add(self, key: int, columns: Columns) -> None:
         self._found.setdefault(self.keys[key], []).append(columns)
@@ -108,25 +138,24 @@ class Scan:
         if verify:
             many = _sound(data, at, size, many, array["crc"])
         points = array["points"][:many]
-        times = np.repeat(array["time"][:many], count)
-        self._mixed.append(
-            (points["key"].ravel().astype(np.int64), points["step"].ravel(), times, points["value"].ravel())
-        )
+        times, cells = (np.repeat(array[name][:many], count) for name in ("time", "cell"))
+        keys = points["key"].ravel().astype(np.int64)
+        self._mixed.append((keys, points["step"].ravel(), times, points["value"].ravel(), cells))
         return at + many * size
 
     def _arrays(self, data: bytes, start: int) -> None:
-        _, key, count = ARRAYS_HEAD.unpack_from(data, start)
+        _, key, count, cell = ARRAYS_HEAD.unpack_from(data, start)
         at = start + ARRAYS_HEAD.size
         self._sort()  # what came before stays before
         steps, times = np.frombuffer(data, "<i8", count, at), np.frombuffer(data, "<i8", count, at + 8 * count)
-        self._add(key, Columns(steps, times, np.frombuffer(data, "<f8", count, at + 16 * count)))
+        self._add(key, Columns(steps, times, np.frombuffer(data, "<f8", count, at + 16 * count), self._cell(cell)))
 
     def _even(self, data: bytes, start: int) -> None:
-        _, key, count, first, stride, time_ms = EVEN_HEAD.unpack_from(data, start)
+        _, key, count, cell, first, stride, time_ms = EVEN_HEAD.unpack_from(data, start)
         self._sort()
         steps = first + stride * np.arange(count, dtype="<i8")
         values = np.frombuffer(data, "<f8", count, start + EVEN_HEAD.size)
-        self._add(key, Columns(steps, np.full(count, time_ms, "<i8"), values))
+        self._add(key, Columns(steps, np.full(count, time_ms, "<i8"), values, self._cell(cell)))
 
 
 def _alike(few: np.ndarray[tuple[int], np.dtype[np.void]], length: int, count: int) -> bool:

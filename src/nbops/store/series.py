@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import sqlalchemy as sa
 
 from nbops.core.protocols import Points
-from nbops.core.records import Run
+from nbops.core.records import Run, Summary
 from nbops.store.points import CHUNK_POINTS, Columns, decode_chunk, encode_chunk, merge, split, summarise
 from nbops.store.rows import clean, series_row, storable, summary_of
 from nbops.store.tables import attr, chunk, journal, series
@@ -76,19 +77,41 @@ class SeriesTables:
             )
             number += 1
         rows["series"].append(series_row(run, metric, summary, number))
-        rows["attr"].append(
-            {
-                "record": run,
-                "kind": Run.kind,
-                "space": "metrics",
-                "key": clean(metric),
-                "num": storable(summary.last),
-                "text": None,
-            }
+        rows["attr"].append(_value_row(run, metric, summary))
+
+    def sort(self, connection: sa.Connection, run: str, metric: str, *, starts: Sequence[int]) -> None:
+        """Put the points of one metric into the order of their times; those of one time stay as they stand.
+
+        So do those of one segment: `starts` are the places where the later ones begin.
+        """
+        mine = (chunk.c.run == run, chunk.c.metric == metric)
+        connection.execute(
+            sa.select(series.c.count).where(series.c.run == run, series.c.metric == metric).with_for_update()
         )
+        columns = Columns.of(self.read(connection, run, metric))
+        segment = np.searchsorted(starts, np.arange(len(columns)), side="right")
+        order = np.lexsort((columns.times_ms, segment))
+        if not len(order) or (order[1:] > order[:-1]).all():
+            return
+        columns = columns.take(order)
+        pieces, summary = list(split(columns)), summarise(columns)
+        connection.execute(sa.delete(chunk).where(*mine))
+        made = [
+            {"run": run, "metric": metric, "number": number, "count": len(piece), "data": encode_chunk(piece)}
+            for number, piece in enumerate(pieces)
+        ]
+        self._upsert(connection, chunk, made)
+        self._upsert(connection, series, [series_row(run, metric, summary, len(pieces))])
+        self._upsert(connection, attr, [_value_row(run, metric, summary)])
 
     def read(self, connection: sa.Connection, run: str, metric: str) -> Points:
         """Return all points of one metric."""
         query = sa.select(chunk.c.data).where(chunk.c.run == run, chunk.c.metric == metric).order_by(chunk.c.number)
         parts = [decode_chunk(data) for data in connection.execute(query).scalars()]
         return Columns.joined(parts).to_points(run, metric)
+
+
+def _value_row(run: str, metric: str, summary: Summary) -> dict[str, Any]:
+    """Return the row by which queries find a metric's last value."""
+    value = {"num": storable(summary.last), "text": None}
+    return {"record": run, "kind": Run.kind, "space": "metrics", "key": clean(metric), **value}

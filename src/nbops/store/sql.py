@@ -13,18 +13,20 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from nbops.core.codec import decode, encode
-from nbops.core.errors import NotFound, StoreError
+from nbops.core.errors import NotFound, StoreError, StoreUnavailable
 from nbops.core.protocols import Points
 from nbops.core.query import Node, Order
-from nbops.core.records import Event, Link, Record, Run, replace
+from nbops.core.records import Event, Link, Record, Run, RunStatus
 from nbops.store.chain import linked
-from nbops.store.engines import open_engine
+from nbops.store.engines import PATIENCE, is_passing, is_writable, make_engine, reason_of, upgrade
 from nbops.store.forking import ForkGate
+from nbops.store.heartbeats import Heartbeats
 from nbops.store.identity import user
-from nbops.store.rows import SUMMARY_COLUMNS, attr_rows, clean, record_row, summary_from
+from nbops.store.rows import attr_rows, clean, record_row
 from nbops.store.series import SeriesTables
-from nbops.store.sqlquery import compile_where, ordered
-from nbops.store.tables import attr, chunk, counter, event, heartbeat, link, record, series
+from nbops.store.sqlquery import among, compile_where, counted, first, ordered, texts_of
+from nbops.store.summaries import break_seals, has_points, seal, with_summaries
+from nbops.store.tables import attr, chunk, counter, event, link, record, series
 
 R = TypeVar("R", bound=Record)
 _EVENT_LOCK = 0x6E626F7065  # "nbope"
@@ -39,21 +41,63 @@ class _Work:
     events: list[dict[str, Any]] = field(default_factory=list)
 
 
-class SqlStore:
+class SqlStore(Heartbeats):
     """Records, links, events and points in a relational database.
 
     Parameters
     ----------
     url : str
         ``sqlite:////path/nbops.db`` or ``postgresql://user@host/db``.
+    patient : bool
+        Whether a database that cannot be reached now is opened when it is needed; else it is an error.
     """
 
-    def __init__(self, url: str) -> None:
-        self.engine = open_engine(url)
+    def __init__(self, url: str, *, patient: bool = False) -> None:
+        self.url = url
+        self.engine = make_engine(url)
         self._insert: Any = sqlite.insert if self.engine.dialect.name == "sqlite" else postgresql.insert
         self._local = threading.local()
         self._gate = ForkGate()
         self._series = SeriesTables(self._upsert)
+        self._is_ready = False
+        try:
+            self._prepare()
+        except StoreUnavailable:
+            if not patient:
+                raise
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether the place of the database cannot be written to; looked at anew by the next write."""
+        return "mode" in self.engine.url.query
+
+    def _prepare(self, *, to_write: bool = False) -> None:
+        """Bring the schema up to date at the first use, and leave reading alone once the place can be written to."""
+        if to_write and self.is_read_only:
+            if not is_writable(sa.engine.make_url(self.url).database or ""):
+                hint = "Make it writable, or choose another workspace: nb.init(path)."
+                raise StoreUnavailable(f"{self.url} is in a place that cannot be written to", hint=hint)
+            self.engine.dispose()
+            self.engine = make_engine(self.url)
+            self._is_ready = False
+        if not self._is_ready:
+            upgrade(self.engine)
+            self._is_ready = True
+
+    @contextmanager
+    def patience(self, seconds: float) -> Iterator[None]:
+        """Let the writes of this thread within the block wait no longer than this for others' locks."""
+        before = getattr(self._local, "patience", None)
+        self._local.patience = seconds
+        try:
+            yield
+        finally:
+            self._local.patience = before
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether this thread has a transaction open."""
+        return getattr(self._local, "work", None) is not None
 
     # transactions
 
@@ -69,10 +113,13 @@ class SqlStore:
         if open_work is not None:
             yield open_work
             return
+        patience = getattr(self._local, "patience", None)
+        options: dict[str, Any] = {} if patience is None else {PATIENCE: int(patience * 1000)}
         try:
+            self._prepare(to_write=True)
             with (
                 self._gate.working(),
-                self.engine.connect().execution_options(nbops_write=True) as connection,
+                self.engine.connect().execution_options(nbops_write=True, **options) as connection,
                 connection.begin(),
             ):
                 self._local.work = _Work(connection)
@@ -81,9 +128,9 @@ class SqlStore:
                     self._write_events(self._local.work)
                 finally:
                     self._local.work = None
-        except sa.exc.OperationalError as error:
+        except sa.exc.SQLAlchemyError as error:
             hint = "Check disk space and locks; nothing of this change was stored."
-            raise StoreError(f"the store refused the write: {error.orig}", hint=hint) from error
+            raise (_failed("the store refused the write", error, hint=hint) or error) from error.__cause__
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
@@ -92,11 +139,12 @@ class SqlStore:
             yield work.connection
             return
         try:
+            self._prepare()
             with self._gate.working(), self.engine.connect() as connection:
                 yield connection
-        except sa.exc.OperationalError as error:
+        except sa.exc.SQLAlchemyError as error:
             hint = "Check that the database is there and can be reached."
-            raise StoreError(f"the store cannot be read: {error.orig}", hint=hint) from error
+            raise (_failed("the store cannot be read", error, hint=hint) or error) from error.__cause__
 
     def _write_events(self, work: _Work) -> None:
         if not work.events:
@@ -126,10 +174,12 @@ class SqlStore:
             self._upsert(work.connection, record, [record_row(item)])
             if known:
                 stale = sa.delete(attr).where(attr.c.record == item.id)
-                work.connection.execute(stale.where(attr.c.space != "metrics") if _has_points(type(item)) else stale)
+                work.connection.execute(stale.where(attr.c.space != "metrics") if has_points(type(item)) else stale)
             rows = list(attr_rows(item))
             if rows:
                 work.connection.execute(sa.insert(attr), rows)
+            if isinstance(item, Run) and item.status is not RunStatus.RUNNING:
+                seal(work.connection, [item.id])
             self.emit(event or f"{item.kind}.{'updated' if known else 'created'}", item.id, payload)
 
     def get(self, kind: type[R], id: str) -> R:
@@ -138,36 +188,55 @@ class SqlStore:
             return self._get(connection, kind, id, lock=False)
 
     def _get(self, connection: sa.Connection, kind: type[R], id: str, *, lock: bool) -> R:
-        query = sa.select(record.c.body).where(record.c.id == id, record.c.kind == kind.kind)
-        body = connection.execute(query.with_for_update() if lock else query).scalar()
-        if body is None:
+        query = sa.select(record.c.body, record.c.summary).where(record.c.id == id, record.c.kind == kind.kind)
+        is_askable = id == clean(id)  # PostgreSQL refuses to look for a NUL
+        row = connection.execute(query.with_for_update() if lock else query).first() if is_askable else None
+        if row is None:
             raise NotFound(f"no {kind.kind} '{id}'", hint=f"List them with nb.find('{kind.kind}s').")
-        return self._with_summaries(connection, kind, [decode(body, kind)])[0]
+        return _read(connection, kind, [row])[0]
 
     def find(
         self, kind: type[R], where: Node | None = None, *,
         order_by: Sequence[Order] = (), limit: int | None = None, offset: int = 0,
     ) -> list[R]:  # fmt: skip
         """Return matching records, newest first unless ordered otherwise."""
-        query = sa.select(record.c.id if order_by and limit else record.c.body).where(*_where(kind, where))
+        by_id = bool(order_by and limit)  # ids are sorted without their bodies: only the page's own are read
+        columns = (record.c.id,) if by_id else (record.c.body, record.c.summary)
+        query = sa.select(*columns).where(record.c.kind == kind.kind)
         with self._reading() as connection:
-            bodies = connection.execute(ordered(query, order_by).limit(limit).offset(offset or None)).scalars().all()
-            if order_by and limit:  # ids are sorted without their bodies: only the page's own are read
-                bodies = self._bodies(connection, bodies)
-            return self._with_summaries(connection, kind, [decode(body, kind) for body in bodies])
+            found = self._first(connection, kind, where, order_by, limit + offset) if limit else None
+            if found is not None:
+                return _read(connection, kind, self._bodies(connection, found[offset:]))
+            if where is not None:
+                query = query.where((among if limit else compile_where)(where, kind.kind))
+            rows = connection.execute(ordered(query, order_by).limit(limit).offset(offset or None)).all()
+            return _read(connection, kind, self._bodies(connection, [row[0] for row in rows]) if by_id else rows)
 
-    def _bodies(self, connection: sa.Connection, ids: Sequence[str]) -> list[str]:
-        found: dict[str, str] = {}
+    def _first(
+        self, connection: sa.Connection, kind: type[Record], where: Node | None, orders: Sequence[Order], count: int
+    ) -> list[str] | None:  # fmt: skip
+        """Return the ids of the first `count` records if a walk along their order finds so many, else None."""
+        key = orders[0].field if orders else None
+        for query in first(where, kind.kind, orders, count=count):
+            if key is not None and key.space != "metrics" and connection.execute(texts_of(key, kind.kind)).first():
+                return None
+            found = list(connection.execute(query).scalars())
+            if len(found) == count:
+                return found
+        return None
+
+    def _bodies(self, connection: sa.Connection, ids: Sequence[str]) -> list[Any]:
+        found: dict[str, Any] = {}
         for start in range(0, len(ids), _MANY):
-            query = sa.select(record.c.id, record.c.body).where(record.c.id.in_(ids[start : start + _MANY]))
-            found.update((id, body) for id, body in connection.execute(query))
+            some = record.c.id.in_(ids[start : start + _MANY])
+            query = sa.select(record.c.body, record.c.summary, record.c.id).where(some)
+            found.update((row.id, row) for row in connection.execute(query))
         return [found[id] for id in ids if id in found]
 
     def count(self, kind: type[Record], where: Node | None = None) -> int:
         """Return how many records match."""
-        query = sa.select(sa.func.count()).select_from(record).where(*_where(kind, where))
         with self._reading() as connection:
-            return int(connection.execute(query).scalar_one())
+            return int(connection.execute(counted(where, kind.kind)).scalar_one())
 
     def update(self, kind: type[R], id: str, change: Callable[[R], R], *, event: str = "") -> R:
         """Read, change and put one record so that no other writer comes between."""
@@ -187,17 +256,6 @@ class SqlStore:
             work.connection.execute(sa.delete(link).where(sa.or_(link.c.source == id, link.c.target == id)))
             self.emit(f"{kind.kind}.deleted", id)
 
-    def _with_summaries(self, connection: sa.Connection, kind: type[R], items: list[R]) -> list[R]:
-        if not _has_points(kind) or not items:
-            return items
-        found: dict[str, dict[str, Any]] = {item.id: {} for item in items}
-        ids = list(found)
-        for start in range(0, len(ids), _MANY):
-            query = sa.select(*SUMMARY_COLUMNS).where(series.c.run.in_(ids[start : start + _MANY]))
-            for run, metric, *values in _plain_rows(connection, query.order_by(series.c.run, series.c.metric)):
-                found[run][metric] = summary_from(*values)
-        return [replace(item, summary=found[item.id]) if found[item.id] else item for item in items]
-
     # points
 
     def add_points(self, batch: Sequence[Points], *, journal: str = "", start: int = 0, end: int = 0) -> bool:
@@ -205,7 +263,9 @@ class SqlStore:
         with self._work() as work:
             if journal and not self._series.advance(work.connection, journal, start, end):
                 return False
-            for run, counts in self._series.add(work.connection, batch).items():
+            added = self._series.add(work.connection, batch)
+            break_seals(work.connection, added)
+            for run, counts in added.items():
                 self.emit("points.added", run, counts)
         return True
 
@@ -213,6 +273,13 @@ class SqlStore:
         """Return all points of one metric in the order they were logged."""
         with self._reading() as connection:
             return self._series.read(connection, run, metric)
+
+    def sort_points(self, run: str, metric: str) -> None:
+        """Put the points of one metric into the order of their times, where they came from a network in another."""
+        with self._work() as work:
+            segments = self._get(work.connection, Run, run, lock=True).segments
+            self._series.sort(work.connection, run, metric, starts=[segment.get(metric, 0) for segment in segments])
+            break_seals(work.connection, [run])
 
     def folded(self, journal: str) -> int:
         """Return how many bytes of a journal are in the store."""
@@ -273,39 +340,6 @@ class SqlStore:
         with self._work() as work:
             return int(work.connection.execute(statement.returning(counter.c.value)).scalar_one())
 
-    # heartbeats
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether processes of other hosts may use this database."""
-        return bool(self.engine.dialect.name == "postgresql")
-
-    def beat(self, owner: str) -> float | None:
-        """Tell that the process `owner` lives; return the seconds since it last said so, None for the first time."""
-        with self._work() as work:
-            now = self._now(work.connection)
-            last = work.connection.execute(sa.select(heartbeat.c.at).where(heartbeat.c.owner == owner)).scalar()
-            self._upsert(work.connection, heartbeat, [{"owner": owner, "at": now}])
-            return None if last is None else now - last
-
-    def silences(self) -> dict[str, float]:
-        """Return for each process the seconds since its last heartbeat."""
-        with self._reading() as connection:
-            now = self._now(connection)
-            return {row.owner: now - row.at for row in connection.execute(sa.select(heartbeat))}
-
-    def forget_beats(self, owners: Sequence[str]) -> None:
-        """Forget processes that have ended."""
-        if owners:
-            with self._work() as work:
-                work.connection.execute(sa.delete(heartbeat).where(heartbeat.c.owner.in_(owners)))
-
-    def _now(self, connection: sa.Connection) -> float:
-        """Return the time by the clock that all processes of this database share."""
-        if not self.is_shared:
-            return time.time()
-        return float(connection.execute(sa.select(sa.extract("epoch", sa.func.clock_timestamp()))).scalar_one())
-
     def close(self) -> None:
         """Release connections."""
         self.engine.dispose()
@@ -323,16 +357,15 @@ class SqlStore:
             self._gate.open()
 
 
-def _plain_rows(connection: sa.Connection, query: sa.Select[Any]) -> list[tuple[Any, ...]]:
-    """Return rows as the driver gives them: of millions of numbers, wrapping each row would take half the time."""
-    with connection.execute(query) as result:
-        return list(result.cursor.fetchall()) if result.cursor is not None else []
+def _failed(what: str, error: sa.exc.SQLAlchemyError, *, hint: str) -> StoreError | None:
+    """Return what to raise for an error that comes from the place of the database; None for one that does not."""
+    reason = reason_of(error)
+    if is_passing(error):
+        return StoreUnavailable(f"{what}: {reason}", hint=hint)
+    return StoreError(f"{what}: {reason}", hint=hint) if isinstance(error, sa.exc.OperationalError) else None
 
 
-def _has_points(kind: type[Record]) -> bool:
-    return issubclass(kind, Run)
-
-
-def _where(kind: type[Record], where: Node | None) -> list[sa.ColumnElement[bool]]:
-    clauses: list[sa.ColumnElement[bool]] = [record.c.kind == kind.kind]
-    return clauses if where is None else [*clauses, compile_where(where, kind.kind)]
+def _read(connection: sa.Connection, kind: type[R], rows: Sequence[Any]) -> list[R]:
+    """Return records from rows that begin with body and sealed summary."""
+    items = [decode(row[0], kind) for row in rows]
+    return with_summaries(connection, items, [row[1] for row in rows]) if has_points(kind) else items

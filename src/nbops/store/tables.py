@@ -24,6 +24,7 @@ record = sa.Table(
     sa.Column("parent", sa.Text),
     sa.Column("created_at", _Float, nullable=False),
     sa.Column("body", sa.Text, nullable=False),
+    sa.Column("summary", sa.LargeBinary),  # of a run that has ended: a copy of its rows in `series`
     sa.Index(None, "kind", "created_at", "id"),
     sa.Index(None, "kind", "name"),
     sa.Index(None, "kind", "status"),
