@@ -120,12 +120,18 @@ class Torn:
     def open(self, digest: str) -> BinaryIO:
         return io.BytesIO(b"torn") if digest == self.digest else self.real.open(digest)
 
+    def settle(self) -> None:
+        self.real.settle()
 
-def test_bytes_that_change_on_the_way_are_refused(workspace: Workspace, version: ModelVersion) -> None:
+
+def test_bytes_that_change_on_the_way_are_refused(
+    workspace: Workspace, version: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
     digest = read_manifest(workspace, version.digest).files["card.md"].digest
-    workspace.artifacts = Torn(workspace.artifacts, digest)  # type: ignore[assignment]
-    with pytest.raises(CorruptData, match="the files of model 'm' changed while unpacking"):
-        materialise(workspace, version.digest)
+    with monkeypatch.context() as torn:
+        torn.setattr(workspace, "artifacts", Torn(workspace.artifacts, digest))
+        with pytest.raises(CorruptData, match="the files of model 'm' changed while unpacking"):
+            materialise(workspace, version.digest)
     assert list((workspace.path / "bundles").iterdir()) == []
 
 
@@ -315,6 +321,29 @@ def test_the_digest_covers_every_file(
         assert isinstance(manifest, Manifest)
         digests.add(digest)
     assert len(digests) == 3
+
+
+def test_a_bundle_that_is_built_again_has_the_same_digest(
+    workspace: Workspace, version: ModelVersion, tmp_path: Path
+) -> None:  # fmt: skip
+    known = read_manifest(workspace, version.digest)
+    unpacked = materialise(workspace, version.digest)
+    folder = tmp_path / "again"
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes((unpacked / "model.onnx").read_bytes())
+    before = sorted(blob.digest for blob in workspace.artifacts.blobs())
+
+    def build(**changes: Any) -> str:
+        names = ("name", "signature", "created_at", "run", "cell")
+        facts = {name: getattr(known, name) for name in names} | {"card": (unpacked / "card.md").read_text()}
+        return pack(workspace, folder, **facts | changes)[1]
+
+    assert build() == version.digest
+    assert sorted(blob.digest for blob in workspace.artifacts.blobs()) == before  # nothing was stored a second time
+    assert build(card="another") != version.digest
+    (folder / "model.onnx").write_bytes(b"other weights")
+    assert build() != version.digest
+    assert read_manifest(workspace, version.digest) == known
 
 
 def test_every_exporter_says_when_it_is_wrong() -> None:

@@ -242,7 +242,7 @@ def test_a_run_left_open_ends_as_its_script_did(last: str, status: str, error: s
 
 
 def test_git_is_read_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nbops.tracking.revision import git_revision
+    from nbops.tracking.capture.revision import git_revision
 
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
     git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e@x"]

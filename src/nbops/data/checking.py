@@ -14,12 +14,12 @@ import numpy as np
 
 from nbops.core.errors import CheckFailed, InvalidInput, did_you_mean
 from nbops.core.ids import new_id
-from nbops.core.records import CheckReport, CheckResult, Dataset, Verdict, replace
+from nbops.core.records import CheckReport, CheckResult, Dataset, Link, Verdict, replace
 from nbops.data.datasets import Hashed, find_dataset, known_dataset, read_data
 from nbops.data.frames import read
 from nbops.data.leaf import Check, Sample, checks, result
 from nbops.data.profiling import profile_frame
-from nbops.store.context import current_run
+from nbops.store.context import current_cell_id, current_run
 from nbops.store.workspace import Workspace, workspace
 
 __all__ = ["check", "checks"]
@@ -81,8 +81,8 @@ def check(
         duration_s=time.perf_counter() - started,
         results=results,
         dataset=dataset.id if dataset else None,
-        parent=current_run(),
-    )
+        parent=current_run(), cell_id=current_cell_id(),
+    )  # fmt: skip
     _keep(ws, report)
     if on_fail == "raise" and not report.passed:
         raise _failure(report)
@@ -91,12 +91,12 @@ def check(
 
 def _keep(ws: Workspace, report: CheckReport) -> None:
     """Write the report, its event and its links."""
-    with ws.store.transaction():
-        ws.store.put(report, payload={"status": report.status.value, "name": report.name})
-        if report.dataset:
-            ws.store.link(report.dataset, "checked_by", report.id)
-        if report.parent:
-            ws.store.link(report.parent, "produced", report.id)
+    links = []
+    if report.dataset:
+        links.append(Link(source=report.dataset, relation="checked_by", target=report.id))
+    if report.parent:
+        links.append(Link(source=report.parent, relation="produced", target=report.id))
+    ws.outbox.put(report, links=links, payload={"status": report.status.value, "name": report.name})
 
 
 def _chosen(suite: Suite | None) -> list[tuple[str, Check, dict[str, Any]]]:

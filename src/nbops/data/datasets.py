@@ -24,7 +24,7 @@ from nbops.data.digest import column_digest, table_digest
 from nbops.data.frames import read
 from nbops.data.profiling import profile_frame
 from nbops.data.storing import MEDIA_TYPES, Packed, pack, unpack
-from nbops.store.context import current_run
+from nbops.store.context import current_cell_id, current_run
 from nbops.store.workspace import Workspace, workspace
 
 _NAME = re.compile(r"[^/@\s][^/@]*")
@@ -186,6 +186,7 @@ def _described(hashed: Hashed, name: str) -> Dataset:
         rows=hashed.frame.rows,
         columns=hashed.schema,
         profile=profile_frame(hashed.frame),
+        cell_id=current_cell_id(),
     )
 
 

@@ -21,7 +21,7 @@ def write_card(
     made = f"run `{run.name}` (`{run.id}`)" if run else "no recorded run"
     lines = [f"# {name}", "", f"{_what(model)}, registered on {day} from {made}.", "", "## Data", ""]
     lines += [f"- `{d.name}` version {d.version}: {d.rows:,} rows, sha256 `{d.digest[:12]}…`" for d in _data(ws, run)]
-    lines += [] if lines[-1] else ["No dataset is linked to the run."]
+    lines += [] if lines[-1] else ["No data is recorded with it: name it with `nb.run(data=…)`."]
     lines += ["", "## Metrics", ""]
     lines += [f"- {key}: {value:.6g}" for key, value in sorted(metrics.items())] or ["None were given."]
     lines += ["", "## Parity", "", f"{parity.verdict.value}: {parity.message}.", ""]

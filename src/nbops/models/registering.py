@@ -130,7 +130,7 @@ def _export(
     version = ModelVersion(
         id=new_id(ModelVersion.prefix), created_at=created_at, name=asked.name, number=0, digest=digest,
         signature=signature, size_bytes=manifest.size_bytes, parent=manifest.run, metrics=asked.metrics,
-        tags=asked.tags, parity=msgspec.to_builtins(report),
+        tags=asked.tags, parity=msgspec.to_builtins(report), cell_id=manifest.cell or None,
     )  # fmt: skip
     return _record(ws, version, manifest, asked.aliases)
 

@@ -17,9 +17,9 @@ from nbops.core.records import Artifact, Run
 from nbops.pipelines.notebooks import dump_notebook, nbf, prepare_cells
 from nbops.pipelines.parameters import INJECTED_TAG, TAG
 from nbops.store.workspace import Workspace, workspace
-from nbops.tracking.background import drain
-from nbops.tracking.history import Execution, NotebookFile, executions, notebook_file, run_of
-from nbops.tracking.names import names_of
+from nbops.tracking.capture.background import drain
+from nbops.tracking.code.history import Execution, NotebookFile, executions, notebook_file, run_of
+from nbops.tracking.code.names import names_of
 
 _EXECUTED = "executed/"
 _LOADS = re.compile(r"^\s*%(re)?load_ext\s+nbops\b", re.MULTILINE)

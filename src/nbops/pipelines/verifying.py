@@ -29,8 +29,8 @@ from nbops.pipelines.parameters import (
 )
 from nbops.pipelines.steps import run_notebook
 from nbops.store.workspace import Workspace, workspace
-from nbops.tracking.history import EXECUTED, executions, run_of
-from nbops.tracking.reproducibility import judge
+from nbops.tracking.code.history import EXECUTED, executions, run_of
+from nbops.tracking.code.reproducibility import judge
 
 TOLERANCE = 1e-6
 Tolerance = float | Mapping[str, float]

@@ -7,14 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nbops.core.errors import Conflict, InvalidInput, StoreError
-from nbops.core.records import Failure, Run, RunStatus, replace
+from nbops.core.records import Failure, Run, RunStatus, replace, resumed
 from nbops.store.workspace import Workspace
 from nbops.tracking.lineage import resolve
 from nbops.tracking.live import LiveRun
 
 LOOK_S = 2.0
 _MAX_PAST = 20
-_CLOCK_S = 0.005  # file times are coarser than the clock
 
 
 class AttachedRun(LiveRun):
@@ -42,6 +41,7 @@ class AttachedRun(LiveRun):
                 return
             self._has_left = True
             self._workspace.forget(self.id)
+            self._workspace.outbox.forget(self.id)
         self._on_end(self)
 
     def __enter__(self) -> LiveRun:
@@ -87,6 +87,7 @@ def joinable(workspace: Workspace, ref: str | Run | LiveRun) -> Run:
     if record.status is not RunStatus.RUNNING:
         raise Conflict(f"cannot attach: run '{record.name}' is {record.status}",
                        hint=f"Open it again with nb.run(resume='{record.id}').")  # fmt: skip
+    workspace.outbox.keep(record)
     return record
 
 
@@ -105,11 +106,7 @@ def reopen(
     workspace.flush()
     workspace.recover()
     owner, record = workspace.owner, found(workspace, ref)
-    # No point of the segments before may seem to belong to this one.
-    early = (record.ended_at or 0.0) + _CLOCK_S - time.time()
-    if 0 < early < 1:
-        time.sleep(early)
-    at = time.time()
+    at = max(time.time(), record.ended_at or 0.0)
 
     def opened(run: Run) -> Run:
         if run.status is RunStatus.RUNNING:
@@ -120,8 +117,10 @@ def reopen(
             past |= {"type": run.error.type, "message": run.error.message, "cell_id": run.error.cell_id}
         context = {**run.context, "interruptions": [*run.context.get("interruptions", [])[-_MAX_PAST:], past]}
         return replace(
-            run, status=RunStatus.RUNNING, ended_at=None, error=None, owner=owner, resumes=[*run.resumes, at],
-            context=context, params={**run.params, **params}, tags={**run.tags, **tags},
+            resumed(run, at=at), status=RunStatus.RUNNING, ended_at=None, error=None, owner=owner, context=context,
+            params={**run.params, **params}, tags={**run.tags, **tags},
         )  # fmt: skip
 
-    return workspace.store.update(Run, record.id, opened, event="run.resumed")
+    again = workspace.store.update(Run, record.id, opened, event="run.resumed")
+    workspace.outbox.keep(again)
+    return again

@@ -11,13 +11,12 @@ from types import TracebackType
 from typing import Any
 
 from nbops.core.display import Shown
-from nbops.core.errors import Conflict, InvalidInput
-from nbops.core.protocols import Points
-from nbops.core.records import Artifact, Dataset, Failure, Run, RunStatus, replace
-from nbops.store.context import RunBlock, current_cell, enter_run, leave_run
+from nbops.core.errors import Conflict, InvalidInput, StopAsked, StoreUnavailable
+from nbops.core.records import Artifact, Dataset, Failure, Link, Run, RunStatus, replace
+from nbops.store.context import RunBlock, current_cell, enter_run, leave_run, metric_listeners
 from nbops.store.workspace import Workspace
-from nbops.tracking import following
 from nbops.tracking.artifacts import contents
+from nbops.tracking.capture import following
 from nbops.tracking.failures import failure_of
 from nbops.tracking.redaction import redact
 
@@ -45,12 +44,19 @@ class LiveRun(Shown):
         self._block: RunBlock | None = None
         self._process = os.getpid()
         self._owner = run.owner
+        self._opened_at, self._opened_clock_s = time.time(), time.monotonic()
 
     @property
     def record(self) -> Run:
-        """The stored record, read afresh."""
-        self._workspace.flush()
-        return self._workspace.store.get(Run, self.id)
+        """The stored record, read afresh; while the store cannot be reached, what this process knows of it."""
+        try:
+            if not self._workspace.outbox.is_behind:
+                self._workspace.flush()
+                return self._workspace.store.get(Run, self.id)
+        except StoreUnavailable as error:
+            self._workspace.outbox.fall_behind(error)
+        known = self._workspace.outbox.known(self.id)
+        return known if isinstance(known, Run) else self._workspace.store.get(Run, self.id)
 
     @property
     def status(self) -> RunStatus:
@@ -82,6 +88,8 @@ class LiveRun(Shown):
             step = metrics.pop("step")  # type: ignore[assignment]
         if metrics:
             self._workspace.log(self.id, step, metrics)
+            for listener in metric_listeners and tuple(metric_listeners):
+                listener.metrics_logged(self.id, metrics)
 
     def log_series(self, name: str, steps: Sequence[int] | Any, values: Sequence[float] | Any) -> None:
         """Log many points of one metric at once.
@@ -96,22 +104,27 @@ class LiveRun(Shown):
         """
         import numpy as np
 
+        from nbops.store.points import Columns
+
         if self._status is not RunStatus.RUNNING:
             raise self._ended("log")
         try:
             data = np.ascontiguousarray(values, dtype="<f8")
-            first = self._workspace.next_step(self.id, name)
-            at = np.arange(first, first + len(data)) if steps is None else np.asarray(steps)
-            whole = np.ascontiguousarray(at, dtype="<i8")
+            at = None if steps is None else np.asarray(steps)
+            whole = None if at is None else np.ascontiguousarray(at, dtype="<i8")
         except (TypeError, ValueError) as error:
             raise InvalidInput(f"series '{name}' holds what is no number: {error}", hint="Pass arrays.") from error
-        if data.ndim != 1 or whole.shape != data.shape or not np.array_equal(whole, at):
+        fits = whole is None or (whole.shape == data.shape and np.array_equal(whole, np.asarray(at)))
+        if data.ndim != 1 or not fits:
             raise InvalidInput(
-                f"series '{name}' got steps {np.shape(at)} and values {data.shape}",
+                f"series '{name}' got steps {np.shape(at) if at is not None else 'None'} and values {data.shape}",
                 hint="Pass two one-dimensional arrays of equal length, steps whole numbers.",
             )
-        times = np.full(len(data), time.time_ns() // 1_000_000, dtype="<i8")
-        self._workspace.log_arrays(Points(self.id, name, whole.tobytes(), times.tobytes(), data.tobytes()))
+        if whole is None:
+            self._workspace.log_counted(self.id, name, data.view(np.uint8).data)
+        else:
+            times = np.full(len(data), time.time_ns() // 1_000_000, dtype="<i8")
+            self._workspace.log_arrays(Columns(whole, times, data).to_points(self.id, name))
 
     def log_params(self, **params: Any) -> None:
         """Add parameters; a later value replaces an earlier one."""
@@ -137,10 +150,14 @@ class LiveRun(Shown):
 
     def use(self, dataset: Dataset | str) -> None:
         """Link a dataset (its record, id, ``name`` or ``name/version``) as an input of this run."""
+        used = Link(source=self.found(dataset).id, relation="used_by", target=self.id)
+        self._workspace.outbox.put(links=[used])
+
+    def found(self, dataset: Dataset | str) -> Dataset:
+        """Return a dataset by its record, id, ``name`` or ``name/version``."""
         from nbops.tracking.lineage import resolve
 
-        found = resolve(self._workspace, dataset, kind=Dataset) if isinstance(dataset, str) else dataset
-        self._workspace.store.link(found.id, "used_by", self.id)
+        return resolve(self._workspace, dataset, kind=Dataset) if isinstance(dataset, str) else dataset
 
     def finish(self, status: str = RunStatus.FINISHED, *, error: BaseException | Failure | None = None) -> None:
         """End the run; ending it twice changes nothing, and a forked child does not end its parent's run."""
@@ -151,17 +168,21 @@ class LiveRun(Shown):
                 return
             ended = RunStatus(status)
             failure = failure_of(error) if isinstance(error, BaseException) else error
+            for listener in tuple(metric_listeners):
+                listener.run_ending(self.id)
             more = following.run_ending(self._workspace, self.id)
             self._workspace.forget(self.id)
-            at = time.time()
+            at = self._now()
 
             def closed(run: Run) -> Run:
                 if run.owner != self._owner:  # resumed elsewhere, where we were taken for dead: no longer ours to end
                     return run
                 context = following.joined(run.context, more)
-                return replace(run, status=ended, ended_at=at, error=failure, context=context)
+                ended_at = max(at, run.created_at, *run.resumes)
+                return replace(run, status=ended, ended_at=ended_at, error=failure, context=context)
 
-            self._change(closed, event=f"run.{ended.lower()}")
+            self._change(closed, event=f"run.{ended.lower()}", only_if={"owner": self._owner})
+            following.run_ended(self._workspace, self.id)
             self._status = ended
         self._on_end(self)
 
@@ -186,8 +207,15 @@ class LiveRun(Shown):
     def __repr__(self) -> str:
         return f"LiveRun({self.name!r}, {self.id}, {self._status})"
 
-    def _change(self, change: Callable[[Run], Run], *, event: str = "") -> None:
-        self._workspace.store.update(Run, self.id, change, event=event)
+    def _change(
+        self, change: Callable[[Run], Run], *, event: str = "", only_if: Mapping[str, Any] | None = None
+    ) -> None:
+        self._workspace.outbox.update(Run, self.id, change, event=event, only_if=only_if)
+
+    def _now(self) -> float:
+        """Return the time, seconds; by the clock that is never set where the other was set back since the start."""
+        now = time.time()
+        return now if now >= self._opened_at else self._opened_at + time.monotonic() - self._opened_clock_s
 
     def _ended(self, verb: str) -> Conflict:
         return Conflict(f"cannot {verb}: run '{self.name}' is {self._status}", hint="Open a new one with nb.run().")
@@ -196,12 +224,13 @@ class LiveRun(Shown):
 def status_of(error: BaseException | None) -> RunStatus:
     """Return how a block ended that raised `error` (None: it did not).
 
-    A cancelled task was interrupted; a generator whose caller wants no more of it has finished.
+    A cancelled task was interrupted, and so was a training that somebody stopped; a generator whose caller wants no
+    more of it has finished.
     """
     if error is None or isinstance(error, GeneratorExit):
         return RunStatus.FINISHED
     is_cancelled = type(error).__name__ == "CancelledError" and not isinstance(error, Exception)  # asyncio's
-    if isinstance(error, KeyboardInterrupt) or is_cancelled:
+    if isinstance(error, KeyboardInterrupt | StopAsked) or is_cancelled:
         return RunStatus.INTERRUPTED
     if isinstance(error, SystemExit) and error.code in (None, 0):
         return RunStatus.FINISHED

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nbops.core.display import Shown
 from nbops.core.errors import InvalidInput, NotFound, not_found
-from nbops.core.query import parse, parse_order
-from nbops.core.records import Link, Record, Run, kinds
+from nbops.core.query import Both, Compare, Field, parse, parse_order
+from nbops.core.records import Cell, Link, Record, Run, kinds
 from nbops.core.table import Table
 from nbops.store.workspace import workspace
 from nbops.tracking.lineage import resolve, walk
 from nbops.tracking.segments import newest_view
 
 if TYPE_CHECKING:
-    from nbops.store.points import FloatArray, IntArray
+    from nbops.store.points import Cells, FloatArray, IntArray
 
-_PLURALS = {"diagnoses": "diagnosis", "aliases": "alias"}
+_PLURALS = {"diagnoses": "diagnosis", "aliases": "alias", "watches": "watch"}
 
 
 def kind_named(name: str) -> type[Record]:
@@ -71,6 +71,7 @@ class Series(Shown):
     """The points of one metric of one run, in the order they were logged.
 
     steps : int64 [n]; values : float64 [n]; times_ms : int64 [n], milliseconds since the epoch
+    cells : where the cell that logged changes: (index of the first point, cell); "" stands for none
     """
 
     run: str
@@ -78,12 +79,43 @@ class Series(Shown):
     steps: IntArray
     values: FloatArray
     times_ms: IntArray
+    cells: Cells = ()
+
+    def cell_at(self, step: int) -> Cell | None:
+        """Return the execution of the notebook cell that logged the newest point at `step`; None outside a notebook.
+
+        Raises
+        ------
+        NotFound
+            No point has that step.
+        """
+        at = (self.steps == step).nonzero()[0]
+        if not len(at):
+            raise NotFound(f"'{self.metric}' has no point at step {step}", hint=f"Use one of {_few(self.steps)}.")
+        name = [cell for start, cell in self.cells if start <= at[-1]][-1:]
+        return _executed(self.run, name[0]) if name and name[0] else None
 
     def __len__(self) -> int:
         return len(self.steps)
 
     def __repr__(self) -> str:
         return f"Series({self.metric}, {len(self):,} points of {self.run})"
+
+
+def _few(steps: IntArray) -> str:
+    shown = ", ".join(str(step) for step in steps[:3].tolist())
+    return f"{shown} … {int(steps[-1])}" if len(steps) > 3 else shown or "none"
+
+
+def _executed(run: str, name: str) -> Cell:
+    """Return the record of a cell's execution; of one that is not recorded, only what its points say."""
+    cell_id, _, execution = name.partition("#")
+    ws = workspace()
+    ws.flush()
+    same = (Compare(Field("parent"), "==", run), Compare(Field("execution"), "==", execution))
+    found = ws.store.find(Cell, Both("and", same), limit=1)
+    return found[0] if found else Cell(id="", created_at=0.0, parent=run, cell_id=cell_id, execution_count=None,
+                                       execution=execution, source_digest="")  # fmt: skip
 
 
 def series(run: Any, metric: str, *, segments: Literal["newest", "all"] = "newest") -> Series:
@@ -110,8 +142,8 @@ def series(run: Any, metric: str, *, segments: Literal["newest", "all"] = "newes
     if metric not in record.summary:
         has = ", ".join(sorted(record.summary)) or "none yet"
         raise not_found("metric", metric, record.summary, hint=f"Run '{record.name}' has: {has}")
-    columns = newest_view(ws.store.points(record.id, metric), () if segments == "all" else record.resumes)
-    return Series(record.id, metric, columns.steps, columns.values, columns.times_ms)
+    columns = newest_view(ws.store.points(record.id, metric), () if segments == "all" else record.segments)
+    return Series(record.id, metric, columns.steps, columns.values, columns.times_ms, columns.cells)
 
 
 @dataclass(frozen=True)

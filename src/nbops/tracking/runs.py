@@ -9,20 +9,22 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nbops.core.errors import InvalidInput, NotFound
+from nbops.core.errors import InvalidInput, NotFound, StopAsked
 from nbops.core.ids import new_id
-from nbops.core.records import Artifact, Dataset, Failure, Run, RunStatus
+from nbops.core.records import Artifact, Dataset, Failure, Link, Run, RunStatus
 from nbops.store.context import current_cell, current_run, set_default_run
 from nbops.store.workspace import workspace
-from nbops.tracking import following
 from nbops.tracking.attached import AttachedRun, joinable, reopen
-from nbops.tracking.capture import capture
+from nbops.tracking.capture import following
+from nbops.tracking.capture.surroundings import capture
 from nbops.tracking.live import LiveRun, named, status_of
+from nbops.tracking.machine.seeding import known_seed
 from nbops.tracking.redaction import redact
 
 PARENT_VARIABLE = "NBOPS_PARENT_RUN"
 RUN_VARIABLE = "NBOPS_RUN_ID"
 MAX_NAME = 250
+_ASKED_FOR = (KeyboardInterrupt.__name__, StopAsked.__name__)  # errors that somebody wanted
 _open: dict[str, LiveRun] = {}
 _started: LiveRun | None = None  # by `start`; at most one
 _last_cell_error: Failure | None = None
@@ -102,14 +104,13 @@ def _new(
         cell_id=cell.cell_id if cell else None,
         params=named(params),
         tags=_tags(tags),
-        context=capture(),
+        context=capture() | known_seed(params or {}),
     )
     live = LiveRun(ws, record, on_end=_ended)
-    with ws.store.transaction():
-        ws.store.put(record)
-        if parent_id:
-            ws.store.link(parent_id, "parent_of", id)
-        _use(live, data)
+    links = [Link(source=parent_id, relation="parent_of", target=id)] if parent_id else []
+    used = [live.found(dataset) for dataset in _several(data)]  # an unknown name makes no run
+    ws.outbox.keep(record)
+    ws.outbox.put(record, links=[*links, *(Link(source=one.id, relation="used_by", target=id) for one in used)])
     _open[id] = live
     touched.append(id)
     following.run_opened(ws, id)
@@ -238,8 +239,12 @@ def _tags(tags: Mapping[str, str] | None) -> dict[str, str]:
     return {key: str(value) for key, value in redact(tags or {}).items()}
 
 
+def _several(data: Data | None) -> list[Dataset | str]:
+    return [data] if isinstance(data, Dataset | str) else list(data or ())
+
+
 def _use(live: LiveRun, data: Data | None) -> None:
-    for dataset in [data] if isinstance(data, Dataset | str) else data or ():
+    for dataset in _several(data):
         live.use(dataset)
 
 
@@ -279,7 +284,7 @@ def _close_at_exit() -> None:
 def _how_the_kernel_ends() -> tuple[Failure | None, RunStatus]:
     cell, last = current_cell(), _last_cell_error
     if last is not None and cell is None:
-        return last, RunStatus.INTERRUPTED if last.type == KeyboardInterrupt.__name__ else RunStatus.FAILED
+        return last, RunStatus.INTERRUPTED if last.type in _ASKED_FOR else RunStatus.FAILED
     if cell is None and os.environ.get(PARENT_VARIABLE):  # a step: its kernel stops when the notebook has run
         return None, RunStatus.FINISHED
     when = f" while cell {cell.cell_id} executed" if cell else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from nbops.core.protocols import Points
@@ -11,26 +11,28 @@ if TYPE_CHECKING:
     from nbops.store.points import Columns
 
 
-def newest_view(points: Points, resumes: Sequence[float]) -> Columns:
+def newest_view(points: Points, segments: Sequence[Mapping[str, int]]) -> Columns:
     """Return the points of one metric as they stand after every resumption.
 
     Parameters
     ----------
     points : Points
         All points, in the order in which they were logged.
-    resumes : sequence of float
-        Times of resumption, seconds since the epoch, oldest first.
+    segments : sequence of mapping of str to int
+        For each resumption, oldest first: how many points each metric had (`Run.segments`).
     """
     import numpy as np
 
     from nbops.store.points import Columns
 
     columns = Columns.of(points)
-    for at in resumes:
-        new = columns.times_ms >= int(at * 1000)
+    place = np.arange(len(columns))  # of each point that is left, among all
+    for segment in segments:
+        new = place >= segment.get(points.metric, 0)
         if not new.any():
             continue
-        first = columns.steps[np.argmax(new)]  # where the run took up again
+        begun = columns.times_ms[new].min()  # not what stands first: MLflow's clients may send step 8 before step 7
+        first = columns.steps[new & (columns.times_ms == begun)].min()  # where the run took up again
         keep = new | (columns.steps < first)
-        columns = Columns(columns.steps[keep], columns.times_ms[keep], columns.values[keep])
+        columns, place = columns.take(keep), place[keep]
     return columns

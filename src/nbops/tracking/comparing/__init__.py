@@ -1,0 +1,1 @@
+"""Many runs at once: curves, parallel coordinates, importance, the difference against production."""

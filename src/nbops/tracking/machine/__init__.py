@@ -1,0 +1,1 @@
+"""CPU, memory and GPUs while a run is open, and what they cost."""
