@@ -69,10 +69,12 @@ async def test_runs_come_in_pages_newest_first(get: Get, seeded: Workspace) -> N
         add_run(seeded, f"run-{i}", created_at=1_000.0 + i)
     _, first = await get("runs", limit=3)
     _, second = await get("runs", limit=3, offset=3)
+    _, last = await get("runs", limit=3, offset=6)
     _, beyond = await get("runs", limit=3, offset=9)
-    assert first["total"] == 7
+    assert first["total"] == second["total"] == last["total"] == 7
     assert names(first) == ["run-6", "run-5", "run-4"]
     assert names(second) == ["run-3", "run-2", "run-1"]
+    assert names(last) == ["run-0"]
     assert beyond == {"total": 7, "rows": []}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,6 +66,24 @@ def test_steps_logged_out_of_order_are_drawn_in_order() -> None:
     got = chart_series(points([3.0, 1.0, 2.0], steps=[30, 10, 20]), px=100)
     assert got["steps"] == [10, 20, 30]
     assert got["values"] == [1.0, 2.0, 3.0]
+
+
+def test_each_point_keeps_its_cell_when_steps_are_put_in_order() -> None:
+    logged = points([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], steps=[0, 10, 20, 5, 10, 15])
+    got = chart_series(replace(logged, cells=((0, "a#x1"), (3, "b#x2"))), px=100)
+    assert got["steps"] == [0, 5, 10, 10, 15, 20]
+    assert got["cells"] == [[0, "a", "x1"], [5, "b", "x2"], [10, "a", "x1"], [10, "b", "x2"], [20, "a", "x1"]]
+
+
+def test_cells_of_many_points_are_those_of_the_points_that_are_shown() -> None:
+    logged = points([float(i % 7) for i in range(100_000)])
+    got = chart_series(replace(logged, cells=((0, "a#x1"), (60_010, ""), (60_011, "b#x2"))), px=50)
+    assert [name for _, name, _ in got["cells"]] == ["a", "b"]
+    begins = got["cells"][1][0]
+    assert begins == next(step for step in got["steps"] if step > 60_010)
+    assert chart_series(logged, px=50)["cells"] == []
+    interleaved = tuple((i, "ab"[i % 2] + "#x") for i in range(100_000))
+    assert len(chart_series(replace(logged, cells=interleaved), px=50)["cells"]) <= 250
 
 
 def test_one_step_logged_many_times() -> None:

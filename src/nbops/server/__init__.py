@@ -21,7 +21,9 @@ def setup(server_app: Any) -> None:
     server_app : jupyter_server.serverapp.ServerApp
         The server that loads the extension.
     """
+    from nbops.server.access import Access
     from nbops.server.backend import Backend
+    from nbops.server.controlling import control_routes
     from nbops.server.handlers import routes
     from nbops.server.mlflow.handlers import routes as mlflow_routes
     from nbops.server.watching import Watcher, register_schema
@@ -29,11 +31,12 @@ def setup(server_app: Any) -> None:
 
     path = locate(Path(server_app.root_dir))
     os.environ.setdefault(VARIABLE, os.fspath(path))
-    backend = Backend(path)
+    backend = Backend(path, root=Path(server_app.root_dir))
     register_schema(server_app.event_logger)
     watcher = Watcher(backend, server_app.event_logger, log=server_app.log)
     server_app.web_app.settings["nbops"] = backend
+    server_app.web_app.settings["nbops_access"] = Access(path)
     server_app.web_app.settings["nbops_watcher"] = watcher
     base_url = server_app.web_app.settings["base_url"]
-    server_app.web_app.add_handlers(".*$", [*routes(base_url), *mlflow_routes(base_url)])
+    server_app.web_app.add_handlers(".*$", [*routes(base_url), *control_routes(base_url), *mlflow_routes(base_url)])
     server_app.log.info("nbops reads the workspace %s", path)

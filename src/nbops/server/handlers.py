@@ -14,7 +14,10 @@ from jupyter_server.utils import url_path_join
 from tornado import web
 
 from nbops import __version__
-from nbops.core.errors import Conflict, InvalidInput, NbopsError, NotFound
+from nbops.core.errors import Conflict, InvalidInput, NbopsError, NotFound, NotPermitted
+from nbops.core.roles import Action
+from nbops.server.access import doing
+from nbops.server.asking import Asking
 from nbops.server.backend import Backend
 from nbops.server.watching import Watcher
 
@@ -28,7 +31,7 @@ MOST_PX = 4000
 _NO_ROWS: dict[str, Any] = {"total": 0, "rows": []}
 
 
-class NbopsHandler(APIHandler):
+class NbopsHandler(Asking, APIHandler):
     """What our routes share."""
 
     auth_resource = "nbops"
@@ -47,8 +50,12 @@ class NbopsHandler(APIHandler):
             await watcher.want()
             self.send(await asyncio.to_thread(self._read, read, empty))
         except NbopsError as error:
-            self.set_status(_status_of(error))
-            self.send({"error": error.message, "hint": error.hint})
+            self.refuse(error)
+
+    def refuse(self, error: NbopsError) -> None:
+        """Finish with what went wrong."""
+        self.set_status(_status_of(error))
+        self.send({"error": error.message, "hint": error.hint})
 
     def _read(self, read: Callable[[Workspace], Any], empty: Any) -> Any:
         workspace = self.backend.workspace()
@@ -90,22 +97,34 @@ def _status_of(error: NbopsError) -> int:
         return 404
     if isinstance(error, Conflict):
         return 409
+    if isinstance(error, NotPermitted):
+        return 403
     return 400 if isinstance(error, InvalidInput) else 503
 
 
 class Info(NbopsHandler):
-    """``GET info``: which interface this is and which workspace it reads."""
+    """``GET info``: which interface this is, which workspace it reads, who asks, and their role where there are any."""
 
     @web.authenticated
     @authorized
+    @doing(Action.READ)
     async def get(self) -> None:
         """Answer without opening the workspace."""
         watcher: Watcher = self.settings["nbops_watcher"]
         exists = self.backend.path.exists()
         if exists:
             await watcher.want()
+        person = self.person()
         self.send(
-            {"api_version": API_VERSION, "version": __version__, "workspace": str(self.backend.path), "exists": exists}
+            {
+                "api_version": API_VERSION,
+                "version": __version__,
+                "workspace": str(self.backend.path),
+                "exists": exists,
+                "user": person.name,
+                "role": person.role.value if person.in_force else None,
+                "doubt": person.doubt,
+            }
         )
 
 
@@ -114,6 +133,7 @@ class Runs(NbopsHandler):
 
     @web.authenticated
     @authorized
+    @doing(Action.READ)
     async def get(self) -> None:
         """Answer with total and rows."""
 
@@ -137,13 +157,32 @@ class RunDetail(NbopsHandler):
 
     @web.authenticated
     @authorized
+    @doing(Action.READ)
     async def get(self, id: str) -> None:
         """Answer with the run."""
 
         def read(workspace: Workspace) -> Any:
             from nbops.server.reading import run_detail
 
-            return run_detail(workspace, id)
+            return run_detail(workspace, id, root=self.backend.root)
+
+        await self.answer(read)
+
+
+class RunCells(NbopsHandler):
+    """``GET runs/ID/cells?id&execution``: cells with the whole source that is kept of them."""
+
+    @web.authenticated
+    @authorized
+    @doing(Action.READ)
+    async def get(self, id: str) -> None:
+        """Answer with the cells that have one of the ids or executions, or with all."""
+
+        def read(workspace: Workspace) -> Any:
+            from nbops.server.cells import run_cells
+
+            ids, executions = (self.get_query_arguments(name) for name in ("id", "execution"))
+            return {"cells": run_cells(workspace, id, ids=ids, executions=executions)}
 
         await self.answer(read)
 
@@ -153,6 +192,7 @@ class RunSeries(NbopsHandler):
 
     @web.authenticated
     @authorized
+    @doing(Action.READ)
     async def get(self, id: str) -> None:
         """Answer with the series, or 304 without reading a point."""
 
@@ -177,6 +217,7 @@ class Models(NbopsHandler):
 
     @web.authenticated
     @authorized
+    @doing(Action.READ)
     async def get(self) -> None:
         """Answer with total and rows."""
 
@@ -193,6 +234,7 @@ class Endpoints(NbopsHandler):
 
     @web.authenticated
     @authorized
+    @doing(Action.READ)
     async def get(self) -> None:
         """Answer with total and rows."""
 
@@ -210,6 +252,7 @@ def routes(base_url: str) -> list[tuple[str, type[NbopsHandler]]]:
         "info": Info,
         "runs": Runs,
         r"runs/([^/]+)": RunDetail,
+        r"runs/([^/]+)/cells": RunCells,
         r"runs/([^/]+)/series": RunSeries,
         "models": Models,
         "endpoints": Endpoints,

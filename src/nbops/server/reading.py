@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,7 +13,8 @@ import msgspec
 from nbops.core.errors import InvalidInput, did_you_mean
 from nbops.core.protocols import Store
 from nbops.core.query import Both, Compare, Field, Node, Order, parse, parse_order
-from nbops.core.records import Alias, Artifact, Cell, Endpoint, Failure, ModelVersion, Run
+from nbops.core.records import Alias, Artifact, Endpoint, ModelVersion, Run
+from nbops.server.cells import cell_rows, notebook_path, shown_failure
 from nbops.server.lineage import lineage_of
 from nbops.server.series import chart_series
 from nbops.store.workspace import Workspace
@@ -20,12 +22,9 @@ from nbops.tracking.segments import newest_view
 
 Json = dict[str, Any]
 _ROW_METRICS = 8
-_MOST_CELLS = 1000
-_SOURCE_CHARS = 4000
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_MOST_FILES = 1000
 _SPLITS = "val|valid|validation|test|eval|dev"
 _HELD_OUT = re.compile(rf"({_SPLITS})[_/. -]|.*[_/. -]({_SPLITS})$")
-_OLDEST_FIRST = [Order(Field("created_at"))]
 
 
 def number(value: float | None) -> float | str | None:
@@ -63,7 +62,9 @@ def run_page(
     """Return one page of runs, newest first unless ordered otherwise; `metrics` come first in each row."""
     tree = filter_of(where, words)
     runs = workspace.store.find(Run, tree, order_by=parse_order(order), limit=limit, offset=offset)
-    return {"total": workspace.store.count(Run, tree), "rows": [_run_row(run, metrics) for run in runs]}
+    is_last = len(runs) < limit and (runs or not offset)
+    total = offset + len(runs) if is_last else workspace.store.count(Run, tree)
+    return {"total": total, "rows": [_run_row(run, metrics) for run in runs]}
 
 
 def _run_row(run: Run, wished: Sequence[str]) -> Json:
@@ -89,41 +90,31 @@ def _ordered(names: Iterable[str], wished: Sequence[str]) -> list[str]:
     return sorted(names, key=rank)
 
 
-def run_detail(workspace: Workspace, id: str) -> Json:
-    """Return all that the page of a run shows; `NotFound` for an unknown id."""
+def run_detail(workspace: Workspace, id: str, *, root: Path | None = None) -> Json:
+    """Return all that the page of a run shows; `NotFound` for an unknown id.
+
+    `root` is the folder whose files the server shows.
+    """
     store = workspace.store
     run = store.get(Run, id)
     mine = Compare(Field("parent"), "==", id)
-    cells = store.find(Cell, mine, order_by=_OLDEST_FIRST, limit=_MOST_CELLS)
-    artifacts = store.find(Artifact, mine, order_by=_OLDEST_FIRST, limit=_MOST_CELLS)
+    artifacts = store.find(Artifact, mine, order_by=[Order(Field("created_at"))], limit=_MOST_FILES)
     return _run_row(run, ()) | {
         "parent": run.parent,
         "note": run.note,
         "cell_id": run.cell_id,
+        "notebook": notebook_path(run, root),
         "params": [[name, plain(value)] for name, value in run.params.items()],
         "tags": [[name, str(value)] for name, value in run.tags.items()],
         "summary": [[name, plain(msgspec.to_builtins(run.summary[name]))] for name in _ordered(run.summary, ())],
-        "error": _failure(run.error),
-        "cells": [_cell(cell) for cell in cells],
+        "error": shown_failure(run.error),
+        "cells": cell_rows(store, id),
         "artifacts": [
             {key: getattr(one, key) for key in ("id", "name", "size_bytes", "media_type", "digest")}
             for one in artifacts
         ],
         "lineage": lineage_of(store, run),
     }
-
-
-def _cell(cell: Cell) -> Json:
-    names = ("id", "cell_id", "execution_count", "status", "duration_s")
-    shown = {name: getattr(cell, name) for name in names}
-    return shown | {"source": cell.source[:_SOURCE_CHARS], "error": _failure(cell.error)}
-
-
-def _failure(error: Failure | None) -> Json | None:
-    if error is None:
-        return None
-    shown = {name: getattr(error, name) for name in ("type", "cell_id", "line")}
-    return shown | {"message": _ESCAPES.sub("", error.message), "traceback": _ESCAPES.sub("", error.traceback)}
 
 
 def series_version(workspace: Workspace, id: str, metrics: Sequence[str]) -> str:
@@ -138,10 +129,10 @@ def series_version(workspace: Workspace, id: str, metrics: Sequence[str]) -> str
 
 def run_series(workspace: Workspace, id: str, *, metrics: Sequence[str], px: int) -> Json:
     """Return the points of some metrics for charts `px` pixels wide."""
-    resumes = workspace.store.get(Run, id).resumes
+    segments = workspace.store.get(Run, id).segments
     points = (workspace.store.points(id, metric) for metric in metrics)
-    if resumes:
-        points = (newest_view(one, resumes).to_points(id, one.metric) for one in points)
+    if segments:
+        points = (newest_view(one, segments).to_points(id, one.metric) for one in points)
     return {"series": [chart_series(one, px=px) for one in points]}
 
 

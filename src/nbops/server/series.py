@@ -31,13 +31,15 @@ def chart_series(points: Points, *, px: int) -> dict[str, Any]:
     -------
     dict
         ``metric``, ``count`` and ``nonfinite`` over all points; ``steps`` (ascending) and ``values`` of equal
-        length, None where the value is not finite; ``marks``: [step, "NaN" | "Infinity" | "-Infinity"].
+        length, None where the value is not finite; ``marks``: [step, "NaN" | "Infinity" | "-Infinity"];
+        ``cells``: [step, cell id, execution] where, among these points, another cell begins; empty texts are no cell.
     """
     steps: Ints = np.frombuffer(points.steps, dtype="<i8")
+    logged: Ints = np.arange(len(steps))
     values: Floats = np.frombuffer(points.values, dtype="<f8")
     if len(steps) > 1 and bool((np.diff(steps) < 0).any()):
         order = np.argsort(steps, kind="stable")
-        steps, values = steps[order], values[order]
+        steps, values, logged = steps[order], values[order], logged[order]
     columns = _columns(steps, px)
     finite = np.isfinite(values)
     chosen = np.arange(len(steps)) if len(steps) <= 4 * px else _choose(values, finite, columns)
@@ -49,7 +51,18 @@ def chart_series(points: Points, *, px: int) -> dict[str, Any]:
         "steps": steps[chosen].tolist(),
         "values": [float(f"{v:.8g}") if ok else None for v, ok in zip(values[chosen], finite[chosen], strict=True)],
         "marks": [[int(steps[i]), _word(float(values[i]))] for i in marked],
+        "cells": _cells(points, steps[chosen], logged[chosen]),
     }
+
+
+def _cells(points: Points, steps: Ints, logged: Ints) -> list[list[Any]]:
+    """Return where another cell begins; `logged` says as the how many-th each point was logged."""
+    if not points.cells:
+        return []
+    at = np.searchsorted([start for start, _ in points.cells], logged, side="right") - 1
+    names = [points.cells[i][1] for i in at.tolist()]
+    begins = [i for i, name in enumerate(names) if i == 0 or name != names[i - 1]]
+    return [[int(steps[i]), *names[i].partition("#")[::2]] for i in begins]
 
 
 def _columns(steps: Ints, px: int) -> Ints:

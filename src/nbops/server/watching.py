@@ -58,6 +58,7 @@ class Watcher:
         self._known = 0
         self._until = 0.0
         self._task: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[dict[str, Any] | None] | None = None
 
     @property
     def is_watching(self) -> bool:
@@ -69,21 +70,27 @@ class Watcher:
         self._until = time.monotonic() + QUIET_S
         if not self.is_watching:
             self._task = asyncio.create_task(self._watch())
-            self._known = await asyncio.to_thread(self._newest)
+            try:
+                self._known = await asyncio.to_thread(self._newest)
+            except NbopsError:  # the polling meets it too, and reports it
+                self._known = 0
 
     async def stop(self) -> None:
-        """End the polling now."""
+        """End the polling; a look at the workspace that is under way is over then, so that none opens it again."""
         self._until = 0.0
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+        if self._reading is not None:
+            await asyncio.gather(self._reading, return_exceptions=True)
 
     async def _watch(self) -> None:
         failed = ""
         while time.monotonic() < self._until:
             await asyncio.sleep(POLL_S if not failed else 10 * POLL_S)
             try:
-                change = await asyncio.to_thread(self._change)
+                self._reading = asyncio.create_task(asyncio.to_thread(self._change))
+                change = await asyncio.shield(self._reading)  # a thread cannot be cancelled
                 failed = ""
             except (NbopsError, OSError) as error:
                 if str(error) != failed:

@@ -17,6 +17,8 @@ import numpy as np
 
 from nbops.core.protocols import Points
 from nbops.core.records import Run
+from nbops.server.mlflow.histories import Histories
+from nbops.store.identity import acting_as, process_user, user
 from nbops.store.workspace import Workspace
 
 Point = tuple[str, int, int, float]  # metric, step, time in ms, value
@@ -32,12 +34,19 @@ NEWEST = "newest"
 
 @dataclass
 class _Book:
-    """One run: points that came lately, the newest of each metric, metrics still to be looked up in the store."""
+    """One run: points that came lately, the newest of each metric, metrics still to be looked up in the store.
+
+    `latest` is the latest time of each metric, `mixed` the metrics whose points came in another order than that of
+    their times, as a client's threads send them.
+    """
 
     seen: set[int] = field(default_factory=set)
     order: deque[int] = field(default_factory=deque)
     newest: dict[str, Newest] = field(default_factory=dict)
     unread: set[str] = field(default_factory=set)
+    latest: dict[str, int] = field(default_factory=dict)
+    mixed: set[str] = field(default_factory=set)
+    is_ended: bool = False
 
     def is_new(self, point: Point) -> bool:
         mark = hash((point[0], point[1], point[2], struct.pack("<d", point[3])))
@@ -49,6 +58,13 @@ class _Book:
             self.seen.discard(self.order.popleft())
         return True
 
+    def place(self, metric: str, times: Iterable[int]) -> None:
+        """Note whether points follow those that are there."""
+        for at in times:
+            if at < self.latest.get(metric, at):
+                self.mixed.add(metric)
+            self.latest[metric] = max(at, self.latest.get(metric, at))
+
     def note(self, metric: str, found: Newest) -> None:
         known = self.newest.get(metric)
         if known is None or found[:2] >= known[:2]:
@@ -57,6 +73,9 @@ class _Book:
 
 class Desk:
     """One workspace as the resources use it. No call of it within a transaction: folding writes too.
+
+    The journal holds points of the process's own user only, for whoever folds it tells them as that user's: a thread a
+    moment later, or any request that has to read them. Points of anybody else are stored before the answer goes out.
 
     Parameters
     ----------
@@ -67,11 +86,12 @@ class Desk:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self.store = workspace.store
+        self.histories = Histories(self.store)
         self._books: OrderedDict[str, _Book] = OrderedDict()
         self._lock = threading.RLock()
 
     def log(self, run_id: str, points: Iterable[Point]) -> None:
-        """Append points to the journal; those that came already are left out."""
+        """Keep points for whoever acts; those that came already are left out."""
         with self._lock:
             book = self._book(run_id)
             groups: dict[str, list[Point]] = {}
@@ -80,19 +100,37 @@ class Desk:
                     self._read(book, run_id, point[0])
                 if book.is_new(point):
                     groups.setdefault(point[0], []).append(point)
+            batch = []
             for metric, group in groups.items():
                 group.sort(key=lambda point: point[1:3])
                 book.note(metric, group[-1][1:])
-                n = len(group)
-                self.workspace.log_arrays(
-                    Points(
-                        run_id,
-                        metric,
-                        struct.pack(f"<{n}q", *(p[1] for p in group)),
-                        struct.pack(f"<{n}q", *(p[2] for p in group)),
-                        struct.pack(f"<{n}d", *(p[3] for p in group)),
-                    )
-                )
+                book.place(metric, (point[2] for point in group))
+                batch.append(_packed(run_id, metric, group))
+            try:
+                self._keep_points(batch)
+            except BaseException:  # they are sent again, and are no repetition then
+                self._books.pop(run_id, None)
+                raise
+            if book.is_ended and book.mixed:
+                self._settle(book, run_id)
+
+    def _keep_points(self, batch: list[Points]) -> None:
+        if user() != process_user():
+            self.store.add_points(batch)
+            return
+        with acting_as(""):  # a thread that is started by the first points acts for the process
+            for points in batch:
+                self.workspace.log_arrays(points)
+
+    def flush(self) -> None:
+        """Fold the journal now, so that its points can be read, in the name of whose points they are."""
+        with acting_as(""):
+            self.workspace.flush()
+
+    def forget(self, run_id: str) -> None:
+        """Fold and drop what the journal remembers of a run that has ended."""
+        with acting_as(""):
+            self.workspace.forget(run_id)
 
     def opened(self, run_id: str) -> None:
         """Remember a run that was made just now: nothing of it is in the store."""
@@ -123,9 +161,17 @@ class Desk:
                     found[metric] = (summary.last_step, at, summary.last)
             return found
 
-    def noted(self, run_id: str) -> dict[str, list[int]]:
-        """Return step, time and count of each metric whose newest point is the one logged last: to keep in the run."""
-        self.workspace.flush()
+    def ended(self, run_id: str) -> dict[str, list[int]]:
+        """Settle the series of a run that ends; return what is to be kept in it.
+
+        That is step, time and count of each metric whose newest point is the one logged last.
+        """
+        self.flush()
+        with self._lock:
+            book = self._books.get(run_id)
+            if book is not None:
+                book.is_ended = True  # more may come: clients send what is under way after they ended the run
+                self._settle(book, run_id)
         run = self.store.get(Run, run_id)
         return {
             metric: [step, at, run.summary[metric].count]
@@ -133,10 +179,22 @@ class Desk:
             if struct.pack("<d", value) == struct.pack("<d", run.summary[metric].last)
         }
 
+    def goes_on(self, run_id: str) -> None:
+        """Remember that a run is open again."""
+        with self._lock:
+            if run_id in self._books:
+                self._books[run_id].is_ended = False
+
+    def _settle(self, book: _Book, run_id: str) -> None:
+        """Put series whose points came mixed into the order of their times, so that the last value is the last."""
+        self.flush()
+        while book.mixed:
+            self.store.sort_points(run_id, book.mixed.pop())
+
     def _book(self, run_id: str) -> _Book:
         book = self._books.get(run_id)
         if book is None:
-            self.workspace.flush()
+            self.flush()
             book = _Book(unread=set(self.store.get(Run, run_id).summary))
         self._keep(run_id, book)
         return book
@@ -157,8 +215,20 @@ class Desk:
         for i in range(max(0, len(steps) - _TAIL), len(steps)):
             book.is_new((metric, int(steps[i]), int(times[i]), float(values[i])))
         if len(steps):
+            book.place(metric, [int(times.max())])
             top = np.lexsort((values, times, steps))[-1]
             book.note(metric, (int(steps[top]), int(times[top]), float(values[top])))
+
+
+def _packed(run_id: str, metric: str, group: list[Point]) -> Points:
+    n = len(group)
+    return Points(
+        run_id,
+        metric,
+        struct.pack(f"<{n}q", *(p[1] for p in group)),
+        struct.pack(f"<{n}q", *(p[2] for p in group)),
+        struct.pack(f"<{n}d", *(p[3] for p in group)),
+    )
 
 
 def _is_current(noted: list[int] | None, run: Run, metric: str) -> bool:

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from nbops.core.errors import Conflict, InvalidInput, NbopsError, NotFound
+from nbops.core.errors import Conflict, InvalidInput, NbopsError, NotFound, NotPermitted
 
 INVALID = "INVALID_PARAMETER_VALUE"
 ABSENT = "RESOURCE_DOES_NOT_EXIST"
 EXISTS = "RESOURCE_ALREADY_EXISTS"
 BAD = "BAD_REQUEST"
 NO_ENDPOINT = "ENDPOINT_NOT_FOUND"
+DENIED = "PERMISSION_DENIED"
 
 _STATUS = {
     INVALID: 400,
     BAD: 400,
     EXISTS: 400,
     "UNAUTHENTICATED": 401,
-    "PERMISSION_DENIED": 403,
+    DENIED: 403,
     ABSENT: 404,
     NO_ENDPOINT: 404,
     "RESOURCE_CONFLICT": 409,
     "INTERNAL_ERROR": 500,
     "TEMPORARILY_UNAVAILABLE": 503,
 }
-_CODES = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: NO_ENDPOINT, 400: BAD, 405: NO_ENDPOINT, 413: BAD}
+_CODES = {401: "UNAUTHENTICATED", 403: DENIED, 404: NO_ENDPOINT, 400: BAD, 405: NO_ENDPOINT, 413: BAD}
 
 
 class MlflowError(InvalidInput):
@@ -59,6 +60,8 @@ def as_mlflow(error: NbopsError) -> MlflowError:
         return MlflowError(str(error), ABSENT)
     if isinstance(error, Conflict):
         return MlflowError(str(error), "RESOURCE_CONFLICT")
+    if isinstance(error, NotPermitted):
+        return MlflowError(str(error), DENIED)
     return MlflowError(str(error), INVALID if isinstance(error, InvalidInput) else "TEMPORARILY_UNAVAILABLE")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ from nbops.core.errors import NotFound
 from nbops.core.mlflow_records import ACTIVE, DELETED, Experiment
 from nbops.core.query import Compare, Field
 from nbops.core.records import Run, replace
+from nbops.core.roles import Action
 from nbops.server.mlflow import limits
 from nbops.server.mlflow.desk import Desk
 from nbops.server.mlflow.errors import EXISTS, MlflowError, absent
@@ -40,6 +42,8 @@ def experiment_of(desk: Desk, number: str, *, active: bool = False) -> Experimen
     MlflowError
         There is none, or it was deleted and `active` is wished.
     """
+    if not re.fullmatch(r"[0-9]{1,18}", number):
+        raise MlflowError(f"Invalid experiment ID '{number}'. Experiment ID must be a valid integer.")
     if number == "0":
         ensure_default(desk)
     try:
@@ -69,7 +73,7 @@ def _named(desk: Desk, name: str) -> Experiment | None:
     return next((one for one in found if one.name == name), None)
 
 
-@route("POST", "experiments/create")
+@route("POST", "experiments/create", does=Action.RECORD)
 def create(desk: Desk, args: Args) -> Json:
     """Make an experiment; a name is given once."""
     name = args.text("name")
@@ -99,13 +103,13 @@ def create(desk: Desk, args: Args) -> Json:
     return {"experiment_id": str(number)}
 
 
-@route("GET", "experiments/get")
+@route("GET", "experiments/get", does=Action.READ)
 def get(desk: Desk, args: Args) -> Json:
     """Return one experiment, also a deleted one."""
     return {"experiment": shown(experiment_of(desk, args.need("experiment_id")))}
 
 
-@route("GET", "experiments/get-by-name")
+@route("GET", "experiments/get-by-name", does=Action.READ)
 def get_by_name(desk: Desk, args: Args) -> Json:
     """Return the experiment of a name; absence is how clients decide to make it."""
     name = args.need("experiment_name")
@@ -116,7 +120,7 @@ def get_by_name(desk: Desk, args: Args) -> Json:
     return {"experiment": shown(found)}
 
 
-@route("GET POST", "experiments/search")
+@route("GET POST", "experiments/search", does=Action.READ)
 def find(desk: Desk, args: Args) -> Json:
     """Return a page of experiments."""
     ensure_default(desk)
@@ -138,7 +142,7 @@ def _change(desk: Desk, args: Args, change: Callable[[Experiment], Experiment]) 
     return {}
 
 
-@route("POST", "experiments/update")
+@route("POST", "experiments/update", does=Action.RECORD)
 def update(desk: Desk, args: Args) -> Json:
     """Rename an experiment."""
     name = limits.length(args.need("new_name"), limits.EXPERIMENT_NAME, "name")
@@ -151,7 +155,7 @@ def update(desk: Desk, args: Args) -> Json:
         return _change(desk, args, lambda one: replace(one, name=name))
 
 
-@route("POST", "experiments/set-experiment-tag")
+@route("POST", "experiments/set-experiment-tag", does=Action.RECORD)
 def set_tag(desk: Desk, args: Args) -> Json:
     """Set a tag."""
     key = limits.key(args.need("key"))
@@ -160,7 +164,7 @@ def set_tag(desk: Desk, args: Args) -> Json:
     return _change(desk, args, lambda one: replace(one, tags={**one.tags, key: value}))
 
 
-@route("POST", "experiments/delete-experiment-tag")
+@route("POST", "experiments/delete-experiment-tag", does=Action.RECORD)
 def delete_tag(desk: Desk, args: Args) -> Json:
     """Remove a tag."""
     key = args.need("key")
@@ -170,14 +174,16 @@ def delete_tag(desk: Desk, args: Args) -> Json:
     return _change(desk, args, lambda one: replace(one, tags={k: v for k, v in one.tags.items() if k != key}))
 
 
-@route("POST", "experiments/delete")
+@route("POST", "experiments/delete", does=Action.TRASH)
 def delete(desk: Desk, args: Args) -> Json:
     """Mark an experiment and its runs as deleted; nothing is lost."""
-    experiment_of(desk, args.need("experiment_id"), active=True)
+    experiment = experiment_of(desk, args.need("experiment_id"))
+    if experiment.status == DELETED:
+        raise absent(f"No Experiment with id={experiment.number} exists")  # MLflow's words: none that is active
     return _mark(desk, args, DELETED)
 
 
-@route("POST", "experiments/restore")
+@route("POST", "experiments/restore", does=Action.TRASH)
 def restore(desk: Desk, args: Args) -> Json:
     """Take the mark away, also from its runs."""
     experiment = experiment_of(desk, args.need("experiment_id"))

@@ -15,8 +15,10 @@ from nbops.core.ids import new_id
 from nbops.core.mlflow_records import LoggedModel
 from nbops.core.query import Both, Compare, Field
 from nbops.core.records import Artifact, Run
+from nbops.core.roles import Action
 from nbops.server.mlflow.desk import Desk
 from nbops.server.mlflow.errors import MlflowError, absent
+from nbops.server.mlflow.guarding import guard
 from nbops.server.mlflow.ids import from_hex
 from nbops.server.mlflow.models import model_of, model_root
 from nbops.server.mlflow.runview import artifact_uri, run_of
@@ -91,7 +93,9 @@ def _named(desk: Desk, place: Place) -> list[Artifact]:
 
 def save(desk: Desk, place: Place, stream: BinaryIO) -> None:
     """Store a file; one that was there under this path is replaced."""
+    guard(desk, place.parent, place.path)
     digest, size = desk.workspace.artifacts.put(stream)
+    guard(desk, place.parent, place.path)  # a version may have been registered while the bytes came
     old = _named(desk, place)
     if old and old[0].digest == digest:  # the same file again: an upload that was repeated
         return
@@ -122,6 +126,7 @@ def open_file(desk: Desk, place: Place) -> tuple[Artifact, BinaryIO]:
 
 def remove(desk: Desk, place: Place) -> None:
     """Forget a file or everything below a folder; the bytes go when the workspace is purged."""
+    guard(desk, place.parent, place.path)
     inside = f"{place.path}/" if place.path else ""
     for one in desk.store.find(Artifact, Compare(Field("parent"), "==", place.parent)):
         if one.name == place.path or one.name.startswith(inside):
@@ -144,7 +149,7 @@ def listing(desk: Desk, place: Place) -> list[Json]:
     return [found[path] for path in sorted(found)]
 
 
-@route("GET", "artifacts/list")
+@route("GET", "artifacts/list", does=Action.READ)
 def list_of_run(desk: Desk, args: Args) -> Json:
     """Return what a run keeps right below a path."""
     run = run_of(desk, args.need("run_id", "run_uuid"))
@@ -152,7 +157,7 @@ def list_of_run(desk: Desk, args: Args) -> Json:
     return {"root_uri": artifact_uri(run), "files": listing(desk, place)}
 
 
-@route("GET", "logged-models/{model_id}/artifacts/directories")
+@route("GET", "logged-models/{model_id}/artifacts/directories", does=Action.READ)
 def list_of_model(desk: Desk, args: Args) -> Json:
     """Return what a logged model keeps right below a path."""
     model = model_of(desk, args.need("model_id"))

@@ -18,7 +18,8 @@ _RIGHT = re.compile(rf"\s*{_VALUE}")
 _AND = re.compile(r"\s*\bAND\b", re.IGNORECASE)
 _ORDER = re.compile(rf"\s*{_KEY}(?:\s+(?P<way>ASC|DESC))?\s*", re.IGNORECASE)
 _LIST = re.compile(_TEXT)
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_INT64_DIGITS = 19
 
 NUMERIC = (">", ">=", "!=", "=", "<", "<=")
 TEXTUAL = ("!=", "=", "LIKE", "ILIKE")
@@ -113,7 +114,7 @@ def _value(space: str, key: str, op: str, text: str) -> Any:
     if text[0] in "'\"":
         return _unquoted(text)
     if _NUMBER.fullmatch(text):
-        return int(text) if text.lstrip("+-").isdigit() else float(text)
+        return int(text) if text.lstrip("+-").isdigit() and len(text) < _INT64_DIGITS else float(text)
     raise MlflowError(f"Expected a quoted string value for {space or 'attribute'} (e.g. 'my-value'). Got value {text}")
 
 

@@ -1,4 +1,7 @@
-"""The routes in a Jupyter server, under its own address and token: ``{base_url}nbops/mlflow``."""
+"""The routes in a Jupyter server, under its own address and token: ``{base_url}nbops/mlflow``.
+
+Each method is decorated by itself: Jupyter's decorator keeps what the first request of a decorated function did.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,15 @@ from jupyter_server.base.handlers import APIHandler
 from jupyter_server.utils import url_path_join
 from tornado import web
 
+from nbops.core.roles import Action
+from nbops.server.access import doing
+from nbops.server.asking import Asking
 from nbops.server.mlflow.serving import API, FILES, INFO, OTHER, Api, Files, Info, Other, Speaking
 
 RESOURCE = "nbops"
 
 
-class JupyterApi(Api, APIHandler):
+class JupyterApi(Asking, Api, APIHandler):
     """Tracking and registry."""
 
     auth_resource = RESOURCE
@@ -23,11 +29,33 @@ class JupyterApi(Api, APIHandler):
         """Answer."""
         await self.answer(path)
 
-    post = patch = put = delete = get
+    @web.authenticated
+    @authorized
+    async def post(self, path: str) -> None:
+        """Answer."""
+        await self.answer(path)
+
+    @web.authenticated
+    @authorized
+    async def patch(self, path: str) -> None:
+        """Answer."""
+        await self.answer(path)
+
+    @web.authenticated
+    @authorized
+    async def put(self, path: str) -> None:
+        """Answer."""
+        await self.answer(path)
+
+    @web.authenticated
+    @authorized
+    async def delete(self, path: str) -> None:
+        """Answer."""
+        await self.answer(path)
 
 
 @web.stream_request_body
-class JupyterFiles(Files, APIHandler):
+class JupyterFiles(Asking, Files, APIHandler):
     """Artifacts."""
 
     auth_resource = RESOURCE
@@ -50,47 +78,78 @@ class JupyterFiles(Files, APIHandler):
 
     @web.authenticated
     @authorized
+    @doing(Action.RECORD)
     async def put(self, path: str) -> None:
         """Store a file."""
         await self.store()
 
     @web.authenticated
     @authorized
+    @doing(Action.READ)
     async def get(self, path: str) -> None:
         """Send a file or a list."""
         await self.send_file(path)
 
     @web.authenticated
     @authorized
+    @doing(Action.RECORD)
     async def delete(self, path: str) -> None:
         """Remove a file."""
         await self.forget(path)
 
 
-class JupyterInfo(Info, APIHandler):
+class JupyterInfo(Asking, Info, APIHandler):
     """What is offered."""
 
     auth_resource = RESOURCE
 
     @web.authenticated
     @authorized
+    @doing(Action.READ)
     async def get(self) -> None:
         """Answer."""
         self.tell()
 
 
-class JupyterOther(Other, APIHandler):
+class JupyterOther(Asking, Other, APIHandler):
     """Probes, and what is not offered."""
 
     auth_resource = RESOURCE
 
     @web.authenticated
     @authorized
+    @doing(Action.READ)
     async def get(self, path: str) -> None:
         """Answer."""
         self.tell(path)
 
-    post = patch = put = delete = get
+    @web.authenticated
+    @authorized
+    @doing(Action.READ)
+    async def post(self, path: str) -> None:
+        """Answer."""
+        self.tell(path)
+
+    @web.authenticated
+    @authorized
+    @doing(Action.READ)
+    async def patch(self, path: str) -> None:
+        """Answer."""
+        self.tell(path)
+
+    @web.authenticated
+    @authorized
+    @doing(Action.READ)
+    async def put(self, path: str) -> None:
+        """Answer."""
+        self.tell(path)
+
+    @web.authenticated
+    @authorized
+    @doing(Action.READ)
+    async def delete(self, path: str) -> None:
+        """Answer."""
+        self.tell(path)
 
 
 def routes(base_url: str) -> list[tuple[str, type[Speaking]]]:

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from nbops.server.mlflow.errors import MlflowError
 
 METRICS, PARAMS, ENTITIES = 1000, 100, 1000
-BATCH_BYTES = 1_000_000
 KEY, PARAM, TAG, EXPERIMENT_NAME, EXPERIMENT_TAG, REGISTRY_TAG, ALIAS = 250, 6000, 8000, 500, 20_000, 100_000, 255
 DATASET = {"name": 500, "digest": 36, "source": 65_535, "schema": 1_048_575, "profile": 16_777_215}
 DATASET_TAG = {"key": 255, "value": 500}
@@ -45,6 +44,11 @@ def key(text: str, path: str = "key", *, own: bool = False) -> str:
     return text
 
 
+def is_own(tag: str) -> bool:
+    """Return whether a tag is one that keeps our own account."""
+    return tag.startswith(OWN)
+
+
 def length(text: str, most: int, path: str) -> str:
     """Return a text of at most `most` characters, or refuse it."""
     if len(text) > most:
@@ -66,14 +70,6 @@ def batch(metrics: int, params: int, tags: int) -> None:
                 f"A batch logging request can contain at most {most} {what}. Got {count} {what}. "
                 f"Please split up {what} across multiple requests and try again."
             )
-
-
-def body(size: int) -> None:
-    """Refuse a batch of too many bytes."""
-    if size > BATCH_BYTES:
-        raise MlflowError(
-            f"Batched logging API requests must be at most {BATCH_BYTES} bytes, got a request of size {size}."
-        )
 
 
 def unique(keys: Iterable[str]) -> None:

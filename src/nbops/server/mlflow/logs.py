@@ -9,6 +9,7 @@ import msgspec
 
 from nbops.core.query import Both, Compare, Field, IsSet, Not
 from nbops.core.records import Run, replace
+from nbops.core.roles import Action
 from nbops.server.mlflow import limits
 from nbops.server.mlflow.desk import Desk, Point
 from nbops.server.mlflow.errors import BAD, MlflowError, absent
@@ -17,9 +18,10 @@ from nbops.server.mlflow.limits import OWN
 from nbops.server.mlflow.models import measure
 from nbops.server.mlflow.runview import GONE, PARENT, RUN_NAME, extra, need_active, run_of, tags_of, typed, with_extra
 from nbops.server.mlflow.table import route
-from nbops.server.mlflow.wire import Args, Json, double_of, invalid, missing, whole_of
+from nbops.server.mlflow.wire import Args, Json, decoded, double_of, invalid, missing, whole_of
 
 _LOGGED = "mlflow.log-model.history"
+_NOTED = ("run_id", "artifact_path", "utc_time_created", "model_uuid", "flavors")
 
 
 def _id_of_active(desk: Desk, args: Args) -> str:
@@ -48,6 +50,8 @@ def _point(fields: dict[str, Any], path: str = "") -> Point:
             raise missing(f"{path}{field}")
     if not name:
         raise missing(f"{path}key")
+    if not isinstance(name, str):
+        raise invalid(f"{path}key", name)
     value = double_of(f"{path}value", fields["value"])
     at = whole_of(f"{path}timestamp", fields["timestamp"])
     if at < 0:
@@ -56,7 +60,7 @@ def _point(fields: dict[str, Any], path: str = "") -> Point:
             "Timestamp must be a nonnegative long (64-bit integer) "
         )
     step = fields.get("step")
-    return limits.key(str(name), f"{path}name"), 0 if step is None else whole_of(f"{path}step", step), at, value
+    return limits.key(name, f"{path}name"), 0 if step is None else whole_of(f"{path}step", step), at, value
 
 
 def _add_params(run: Run, params: Sequence[tuple[str, str]], id: str) -> Run:
@@ -87,7 +91,7 @@ def _measure_models(desk: Desk, run_id: str, metrics: Sequence[dict[str, Any]]) 
         measure(desk, id, [{**m, "run_id": run_id} for m in metrics if m.get("model_id") == id])
 
 
-@route("POST", "runs/log-batch")
+@route("POST", "runs/log-batch", does=Action.RECORD)
 def log_batch(desk: Desk, args: Args) -> Json:
     """Log metrics, params and tags; nothing is stored if one of them is refused."""
     id = args.need("run_id", "run_uuid")
@@ -115,7 +119,7 @@ def log_batch(desk: Desk, args: Args) -> Json:
     return {}
 
 
-@route("POST", "runs/log-metric")
+@route("POST", "runs/log-metric", does=Action.RECORD)
 def log_metric(desk: Desk, args: Args) -> Json:
     """Log one point."""
     run_id = _id_of_active(desk, args)
@@ -124,7 +128,7 @@ def log_metric(desk: Desk, args: Args) -> Json:
     return {}
 
 
-@route("POST", "runs/log-parameter")
+@route("POST", "runs/log-parameter", does=Action.RECORD)
 def log_param(desk: Desk, args: Args) -> Json:
     """Log one param; it cannot be changed afterwards."""
     id, key = args.need("run_id", "run_uuid"), limits.key(args.need("key"))
@@ -134,7 +138,7 @@ def log_param(desk: Desk, args: Args) -> Json:
     return {}
 
 
-@route("POST", "runs/set-tag")
+@route("POST", "runs/set-tag", does=Action.RECORD)
 def set_tag(desk: Desk, args: Args) -> Json:
     """Set a tag."""
     key = limits.key(args.need("key"))
@@ -143,7 +147,7 @@ def set_tag(desk: Desk, args: Args) -> Json:
     return {}
 
 
-@route("POST", "runs/delete-tag")
+@route("POST", "runs/delete-tag", does=Action.RECORD)
 def delete_tag(desk: Desk, args: Args) -> Json:
     """Remove a tag."""
     id, key = args.need("run_id", "run_uuid"), args.need("key")
@@ -154,28 +158,38 @@ def delete_tag(desk: Desk, args: Args) -> Json:
     return {}
 
 
-@route("POST", "runs/log-model")
+@route("POST", "runs/log-model", does=Action.RECORD)
 def log_model(desk: Desk, args: Args) -> Json:
     """Note that a model was logged, as clients before version 3 do."""
     text = args.need("model_json")
     try:
-        model = msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+        model = decoded(text)
+    except ValueError as error:
         raise MlflowError(f"Malformed model info. \n {text} \n not valid JSON: {error}") from error
     lacking = {"artifact_path", "flavors", "utc_time_created", "run_id"} - set(model if isinstance(model, dict) else ())
     if lacking:
         raise MlflowError(f"Model json is missing mandatory fields: {lacking}")
     run = run_of(desk, args.need("run_id", "run_uuid"), active=True)
+    noted = {field: model.get(field) for field in _NOTED}
 
     def add(run: Run) -> Run:
-        models = [*msgspec.json.decode(run.tags.get(_LOGGED, "[]")), model]
+        models = [*_history(run), noted]
         return replace(run, tags={**run.tags, _LOGGED: msgspec.json.encode(models).decode()})
 
     _change(desk, run.id, add)
     return {}
 
 
-@route("POST", "runs/log-inputs")
+def _history(run: Run) -> list[Any]:
+    """Return what the tag of logged models says, nothing if somebody wrote something else into it."""
+    try:
+        found = decoded(run.tags.get(_LOGGED, "[]"))
+    except ValueError:
+        return []
+    return found if isinstance(found, list) else []
+
+
+@route("POST", "runs/log-inputs", does=Action.RECORD)
 def log_inputs(desk: Desk, args: Args) -> Json:
     """Note datasets and models that a run uses; the same one twice is one."""
     run = run_of(desk, args.need("run_id", "run_uuid"), active=True)
@@ -193,7 +207,7 @@ def log_inputs(desk: Desk, args: Args) -> Json:
     return {}
 
 
-@route("POST", "runs/outputs")
+@route("POST", "runs/outputs", does=Action.RECORD)
 def log_outputs(desk: Desk, args: Args) -> Json:
     """Note models that a run made."""
     run = run_of(desk, args.need("run_id", "run_uuid"), active=True)

@@ -5,68 +5,52 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from nbops.core.records import Run
+from nbops.core.roles import Action
 from nbops.server.mlflow import limits
 from nbops.server.mlflow.desk import Desk
 from nbops.server.mlflow.errors import MlflowError
+from nbops.server.mlflow.histories import Ints, Row
 from nbops.server.mlflow.runview import run_of
 from nbops.server.mlflow.table import route
-from nbops.server.mlflow.wire import Args, Json, double, next_token, offset_of
+from nbops.server.mlflow.wire import Args, Json, next_token, page_of
 
-Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 _MOST_RUNS = 100
 _MOST_BULK = 25_000
 _MOST_INTERVAL = 2500
 
 
-def _history(desk: Desk, run: Run, metric: str) -> tuple[Ints, Ints, Floats]:
-    """Return times, steps and values ordered by these; the same point twice is one."""
-    points = desk.store.points(run.id, metric)
-    steps: Ints = np.frombuffer(points.steps, "<i8")
-    times: Ints = np.frombuffer(points.times_ms, "<i8")
-    values: Floats = np.frombuffer(points.values, "<f8")
-    order = np.lexsort((values, steps, times))
-    steps, times, values = steps[order], times[order], values[order]
-    bits = values.view(np.int64)
-    same = (np.diff(steps) == 0) & (np.diff(times) == 0) & (np.diff(bits) == 0)
-    kept = np.concatenate([[True], ~same]) if len(steps) else np.zeros(0, dtype=bool)
-    return times[kept], steps[kept], values[kept]
-
-
-def _shown(key: str, times: Ints, steps: Ints, values: Floats) -> list[Json]:
-    rows = zip(times.tolist(), steps.tolist(), values.tolist(), strict=True)
-    return [{"key": key, "value": double(value), "timestamp": at, "step": step} for at, step, value in rows]
-
-
-@route("GET", "metrics/get-history")
+@route("GET", "metrics/get-history", does=Action.READ)
 def get_history(desk: Desk, args: Args) -> Json:
     """Return a page of all points of one metric, or all of them."""
-    run, key = run_of(desk, args.need("run_id", "run_uuid")), args.need("metric_key")
+    id, key = args.need("run_id", "run_uuid"), args.need("metric_key")
     size = limits.page(args.whole("max_results"), 10**9) if args.has("max_results") else 0
-    offset = offset_of(args.text("page_token"))
-    desk.workspace.flush()
-    times, steps, values = _history(desk, run, key)
-    end = offset + size if size else len(times)
-    answer: Json = {"metrics": _shown(key, times[offset:end], steps[offset:end], values[offset:end])}
-    return answer | {"next_page_token": next_token(end)} if end < len(times) else answer
+    offset, count = page_of(args.text("page_token"))
+    desk.flush()
+    run = run_of(desk, id)
+    history = desk.histories.of(run, key, count=count)
+    end = min(offset + size, len(history)) if size else len(history)
+    answer: Json = {"metrics": history.encoded(offset, end)}
+    if end < len(history):
+        return answer | {"next_page_token": next_token(end, count=history.count)}
+    desk.histories.forget(run, history)
+    return answer
 
 
-@route("GET", "metrics/get-history-bulk")
+@route("GET", "metrics/get-history-bulk", does=Action.READ)
 def get_bulk(desk: Desk, args: Args) -> Json:
     """Return the histories of one metric in several runs."""
     key = args.need("metric_key")
-    left = min(args.whole("max_results", _MOST_BULK), _MOST_BULK)
-    desk.workspace.flush()
-    found: list[Json] = []
+    left = min(limits.page(args.whole("max_results", _MOST_BULK), 10**9), _MOST_BULK)
+    desk.flush()
+    found: list[Row] = []
     for id in _run_ids(args, "run_id"):
-        times, steps, values = _history(desk, run_of(desk, id), key)
-        room = left - len(found)
-        found += [point | {"run_id": id} for point in _shown(key, times[:room], steps[:room], values[:room])]
+        history = desk.histories.of(run_of(desk, id), key)
+        found += history.rows(slice(0, left - len(found)), run_id=id)
     return {"metrics": found}
 
 
-@route("GET", "metrics/get-history-bulk-interval")
+@route("GET", "metrics/get-history-bulk-interval", does=Action.READ)
 def get_interval(desk: Desk, args: Args) -> Json:
     """Return of each run at most `max_results` points between two steps; the highest and lowest are among them."""
     key = args.need("metric_key")
@@ -76,14 +60,14 @@ def get_interval(desk: Desk, args: Args) -> Json:
     low, high = args.whole("start_step", -(2**63)), args.whole("end_step", 2**63 - 1)
     if low > high:
         raise MlflowError(f"end_step must be greater than start_step. Found start_step={low} and end_step={high}.")
-    desk.workspace.flush()
-    found: list[Json] = []
+    desk.flush()
+    found: list[Row] = []
     for id in _run_ids(args, "run_ids"):
-        times, steps, values = _history(desk, run_of(desk, id), key)
+        history = desk.histories.of(run_of(desk, id), key)
+        steps = history.columns.steps
         inside = np.flatnonzero((steps >= low) & (steps <= high))
         inside = inside[np.argsort(steps[inside], kind="stable")]
-        chosen = inside[_sample(values[inside], size)]
-        found += [point | {"run_id": id} for point in _shown(key, times[chosen], steps[chosen], values[chosen])]
+        found += history.rows(inside[_sample(history.columns.values[inside], size)], run_id=id)
     return {"metrics": found}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,10 +12,12 @@ from nbops.core.ids import new_id
 from nbops.core.mlflow_records import LoggedModel
 from nbops.core.query import Compare, Field, IsSet, Node, Not
 from nbops.core.records import replace
+from nbops.core.roles import Action
 from nbops.server.mlflow import limits
 from nbops.server.mlflow.desk import Desk
 from nbops.server.mlflow.errors import MlflowError, absent
 from nbops.server.mlflow.experiments import artifact_root, experiment_of
+from nbops.server.mlflow.guarding import guard
 from nbops.server.mlflow.ids import from_hex, model_id, to_hex
 from nbops.server.mlflow.runview import run_of
 from nbops.server.mlflow.search import LOGGED, Page, search
@@ -30,13 +33,13 @@ STATUS = {
 _DELETED = f"{limits.OWN}deleted"
 
 
-def model_of(desk: Desk, id: str) -> LoggedModel:
-    """Return the logged model with MLflow's id ``m-…``; one that was deleted is absent."""
+def model_of(desk: Desk, id: str, *, deleted: bool = False) -> LoggedModel:
+    """Return the logged model with MLflow's id ``m-…``; one that was deleted is absent unless `deleted` is wished."""
     try:
         found = desk.store.get(LoggedModel, from_hex(id.removeprefix("m-"), LoggedModel.prefix))
     except NotFound:
         raise absent(f"Logged model with ID '{id}' not found.") from None
-    if _DELETED in found.tags:
+    if _DELETED in found.tags and not deleted:
         raise absent(f"Logged model with ID '{id}' not found.")
     return found
 
@@ -46,13 +49,15 @@ def model_root(desk: Desk, model: LoggedModel) -> str:
     return artifact_root(experiment_of(desk, model.experiment), "models", model_id(model.id))
 
 
-def _newest(measured: Sequence[Json]) -> dict[str, Json]:
-    newest: dict[str, Json] = {}
+def _newest(measured: Sequence[Json], *by: str) -> list[Json]:
+    """Return the newest of those that agree in the fields `by`."""
+    newest: dict[tuple[Any, ...], Json] = {}
     for one in measured:
-        known = newest.get(one["key"])
+        mark = tuple(one.get(name) for name in by)
+        known = newest.get(mark)
         if known is None or (one["step"], one["timestamp"]) >= (known["step"], known["timestamp"]):
-            newest[one["key"]] = one
-    return newest
+            newest[mark] = one
+    return list(newest.values())
 
 
 def shown(desk: Desk, model: LoggedModel) -> Json:
@@ -68,11 +73,16 @@ def shown(desk: Desk, model: LoggedModel) -> Json:
         "status": model.status,
         "model_type": model.type,
         "source_run_id": to_hex(model.parent) if model.parent else "",
-        "tags": pairs_of({k: v for k, v in model.tags.items() if not k.startswith(limits.OWN)}),
-        "registrations": model.registrations,
+        "tags": pairs_of({**_versions_of(model), **{k: v for k, v in model.tags.items() if not limits.is_own(k)}}),
     }
-    metrics = [{**one, "value": double(one["value"]), "model_id": id} for one in _newest(model.measured).values()]
+    metrics = [{**one, "value": double(one["value"]), "model_id": id} for one in model.measured]
     return {"info": info, "data": {"params": pairs_of(model.params), "metrics": metrics}}
+
+
+def _versions_of(model: LoggedModel) -> dict[str, str]:
+    """Return the tag in which clients find the versions that were made of the model."""
+    versions = [{"name": one["name"], "version": int(one["version"])} for one in model.registrations]
+    return {"mlflow.modelVersions": json.dumps(versions)} if versions else {}
 
 
 def _change(desk: Desk, args: Args, change: Callable[[LoggedModel], LoggedModel]) -> LoggedModel:
@@ -81,7 +91,7 @@ def _change(desk: Desk, args: Args, change: Callable[[LoggedModel], LoggedModel]
 
 
 def measure(desk: Desk, id: str, metrics: Sequence[dict[str, Any]]) -> None:
-    """Note metrics that were logged for a model; the same one twice is one."""
+    """Note metrics that were logged for a model: of each run and dataset the newest of each metric."""
     names = ("run_id", "dataset_name", "dataset_digest")
     fresh = [
         {
@@ -95,16 +105,16 @@ def measure(desk: Desk, id: str, metrics: Sequence[dict[str, Any]]) -> None:
     ]
 
     def add(model: LoggedModel) -> LoggedModel:
-        measured = [*model.measured, *(one for one in fresh if one not in model.measured)]
-        return replace(model, measured=measured, metrics={k: m["value"] for k, m in _newest(measured).items()})
+        measured = _newest([*model.measured, *fresh], "key", *names)
+        return replace(model, measured=measured, metrics={m["key"]: m["value"] for m in _newest(measured, "key")})
 
     _change(desk, Args({"model_id": id}), add)
 
 
-@route("POST", "logged-models")
+@route("POST", "logged-models", does=Action.RECORD)
 def create(desk: Desk, args: Args) -> Json:
     """Make a logged model, whose files will follow."""
-    experiment = experiment_of(desk, args.text("experiment_id", "0") or "0", active=True)
+    experiment = experiment_of(desk, args.need("experiment_id"), active=True)
     source = args.text("source_run_id")
     run = run_of(desk, source) if source else None
     id, now = new_id(LoggedModel.prefix), time.time()
@@ -131,34 +141,38 @@ def create(desk: Desk, args: Args) -> Json:
     return {"model": shown(desk, made)}
 
 
-@route("GET", "logged-models/{model_id}")
+@route("GET", "logged-models/{model_id}", does=Action.READ)
 def get(desk: Desk, args: Args) -> Json:
     """Return one logged model."""
     return {"model": shown(desk, model_of(desk, args.need("model_id")))}
 
 
-@route("PATCH", "logged-models/{model_id}")
+@route("PATCH", "logged-models/{model_id}", does=Action.RECORD)
 def finish(desk: Desk, args: Args) -> Json:
     """Say that a model's files are there, or that the upload failed."""
     status = args.choice("status", STATUS, "LOGGED_MODEL_READY")
     return {"model": shown(desk, _change(desk, args, lambda model: replace(model, status=status)))}
 
 
-@route("DELETE", "logged-models/{model_id}")
+@route("DELETE", "logged-models/{model_id}", does=Action.TRASH)
 def delete(desk: Desk, args: Args) -> Json:
-    """Mark a logged model as deleted."""
-    _change(desk, args, lambda model: replace(model, tags={**model.tags, _DELETED: str(millis(time.time()))}))
+    """Mark a logged model as deleted; nothing happens if it is."""
+    id = model_of(desk, args.need("model_id"), deleted=True).id
+    guard(desk, id)
+    at = str(millis(time.time()))
+    desk.store.update(LoggedModel, id, lambda model: replace(model, tags={_DELETED: at, **model.tags}))
     return {}
 
 
-@route("PATCH", "logged-models/{model_id}/tags")
+@route("PATCH", "logged-models/{model_id}/tags", does=Action.RECORD)
 def set_tags(desk: Desk, args: Args) -> Json:
     """Set tags."""
     tags = {limits.key(k): limits.length(v, limits.TAG, "value") for k, v in args.pairs("tags")}
-    return {"model": shown(desk, _change(desk, args, lambda model: replace(model, tags={**model.tags, **tags})))}
+    _change(desk, args, lambda model: replace(model, tags={**model.tags, **tags}))
+    return {}
 
 
-@route("DELETE", "logged-models/{model_id}/tags/{tag_key}")
+@route("DELETE", "logged-models/{model_id}/tags/{tag_key}", does=Action.RECORD)
 def delete_tag(desk: Desk, args: Args) -> Json:
     """Remove a tag."""
     key = args.need("tag_key")
@@ -168,7 +182,7 @@ def delete_tag(desk: Desk, args: Args) -> Json:
     return {}
 
 
-@route("POST", "logged-models/{model_id}/params")
+@route("POST", "logged-models/{model_id}/params", does=Action.RECORD)
 def log_params(desk: Desk, args: Args) -> Json:
     """Add params."""
     params = {limits.key(k): limits.length(v, limits.PARAM, "value") for k, v in args.pairs("params")}
@@ -176,7 +190,7 @@ def log_params(desk: Desk, args: Args) -> Json:
     return {}
 
 
-@route("POST", "logged-models/search")
+@route("POST", "logged-models/search", does=Action.READ)
 def find(desk: Desk, args: Args) -> Json:
     """Return a page of logged models."""
     numbers = args.texts("experiment_ids")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ from nbops.core.ids import new_id
 from nbops.core.mlflow_records import RegisteredModel, RegisteredVersion
 from nbops.core.query import Both, Compare, Field
 from nbops.core.records import replace
+from nbops.core.roles import Action
 from nbops.server.mlflow import limits
 from nbops.server.mlflow.desk import Desk
 from nbops.server.mlflow.errors import EXISTS, MlflowError, absent
@@ -18,6 +20,7 @@ from nbops.server.mlflow.wire import Args, Json, millis, pairs_of
 
 STAGES = ("None", "Staging", "Production", "Archived")
 _COUNTER = "mlflow model "
+_INT64_DIGITS = 19
 
 
 def registered(desk: Desk, name: str) -> RegisteredModel:
@@ -42,11 +45,11 @@ def versions_of(desk: Desk, model: RegisteredModel) -> list[RegisteredVersion]:
 
 def version_of(desk: Desk, name: str, number: str) -> tuple[RegisteredModel, RegisteredVersion]:
     """Return a registered model and one of its versions."""
-    if not number.isdigit():
+    if not re.fullmatch("[0-9]+", number):
         raise MlflowError(f"Parameter 'version' must be an integer, got '{number}'.")
     limits.model_name(name)
     model = _find(desk, name)
-    if model is not None:
+    if model is not None and len(number) < _INT64_DIGITS:
         mine = (Compare(Field("parent"), "==", model.id), Compare(Field("number"), "==", int(number)))
         found = desk.store.find(RegisteredVersion, Both("and", mine))
         if found:
@@ -77,8 +80,7 @@ def shown_version(model: RegisteredModel, version: RegisteredVersion) -> Json:
         "tags": pairs_of(version.tags),
         "run_link": version.run_link,
         "aliases": sorted(alias for alias, number in model.aliases.items() if number == version.number),
-        "model_id": version.model,
-    }
+    } | ({"model_id": version.model} if version.model else {})
 
 
 def latest(desk: Desk, model: RegisteredModel) -> list[RegisteredVersion]:
@@ -95,11 +97,10 @@ def shown(desk: Desk, model: RegisteredModel) -> Json:
         "name": model.name,
         "creation_timestamp": millis(model.created_at),
         "last_updated_timestamp": millis(model.updated_at),
-        "description": model.description,
         "latest_versions": [shown_version(model, one) for one in latest(desk, model)],
         "tags": pairs_of(model.tags),
         "aliases": [{"alias": alias, "version": str(number)} for alias, number in sorted(model.aliases.items())],
-    }
+    } | ({"description": model.description} if model.description else {})
 
 
 def change_model(desk: Desk, name: str, change: Callable[[RegisteredModel], RegisteredModel], *, event: str = "") -> (
@@ -114,7 +115,7 @@ def _tag(key: str, value: str) -> tuple[str, str]:
     return limits.key(key), limits.length(value, limits.REGISTRY_TAG, "value")
 
 
-@route("POST", "registered-models/create")
+@route("POST", "registered-models/create", does=Action.REGISTER)
 def create(desk: Desk, args: Args) -> Json:
     """Make a name."""
     name = limits.model_name(args.text("name"))
@@ -136,13 +137,13 @@ def create(desk: Desk, args: Args) -> Json:
     return {"registered_model": shown(desk, made)}
 
 
-@route("GET", "registered-models/get")
+@route("GET", "registered-models/get", does=Action.READ)
 def get(desk: Desk, args: Args) -> Json:
     """Return one registered model."""
     return {"registered_model": shown(desk, registered(desk, args.text("name")))}
 
 
-@route("GET POST", "registered-models/search")
+@route("GET POST", "registered-models/search", does=Action.READ)
 def find(desk: Desk, args: Args) -> Json:
     """Return a page of registered models."""
     page = Page.of(args, default=100, most=1000)
@@ -151,14 +152,14 @@ def find(desk: Desk, args: Args) -> Json:
     return answer | {"next_page_token": token} if token else answer
 
 
-@route("PATCH POST", "registered-models/update")
+@route("PATCH POST", "registered-models/update", does=Action.REGISTER)
 def update(desk: Desk, args: Args) -> Json:
     """Describe a model."""
     changed = change_model(desk, args.text("name"), lambda one: replace(one, description=args.text("description")))
     return {"registered_model": shown(desk, changed)}
 
 
-@route("POST PATCH", "registered-models/rename")
+@route("POST PATCH", "registered-models/rename", does=Action.DELETE_MODEL)
 def rename(desk: Desk, args: Args) -> Json:
     """Give a model, with all its versions, another name."""
     if not args.text("new_name"):
@@ -169,17 +170,16 @@ def rename(desk: Desk, args: Args) -> Json:
         model = registered(desk, args.text("name"))
         if _find(desk, name) is not None:
             raise MlflowError(f"Registered Model (name={name}) already exists.", EXISTS)
+        given = desk.store.next_number(_COUNTER + model.name) - 1  # also to versions that were deleted
         changed = change_model(desk, model.name, lambda one: replace(one, name=name))
-        newest = 0
         for version in versions_of(desk, changed):
-            newest = max(newest, version.number)
             desk.store.update(RegisteredVersion, version.id, lambda one: replace(one, name=name))
-        while newest and desk.store.next_number(_COUNTER + name) < newest:
+        while given and desk.store.next_number(_COUNTER + name) < given:
             pass
     return {"registered_model": shown(desk, changed)}
 
 
-@route("DELETE POST", "registered-models/delete")
+@route("DELETE POST", "registered-models/delete", does=Action.DELETE_MODEL)
 def delete(desk: Desk, args: Args) -> Json:
     """Delete a model with all its versions; their numbers are not given again."""
     with desk.store.transaction():
@@ -190,7 +190,7 @@ def delete(desk: Desk, args: Args) -> Json:
     return {}
 
 
-@route("POST GET", "registered-models/get-latest-versions")
+@route("POST GET", "registered-models/get-latest-versions", does=Action.READ)
 def latest_versions(desk: Desk, args: Args) -> Json:
     """Return the newest version of each stage that is asked for."""
     model = registered(desk, args.text("name"))
@@ -207,7 +207,7 @@ def stage_of(text: str) -> str:
     raise MlflowError(f"Invalid Model Version stage: {text}. Value must be one of {', '.join(STAGES)}.")
 
 
-@route("POST", "registered-models/set-tag")
+@route("POST", "registered-models/set-tag", does=Action.REGISTER)
 def set_tag(desk: Desk, args: Args) -> Json:
     """Set a tag."""
     key, value = _tag(args.need("key"), args.text("value"))
@@ -215,7 +215,7 @@ def set_tag(desk: Desk, args: Args) -> Json:
     return {}
 
 
-@route("DELETE POST", "registered-models/delete-tag")
+@route("DELETE POST", "registered-models/delete-tag", does=Action.REGISTER)
 def delete_tag(desk: Desk, args: Args) -> Json:
     """Remove a tag; nothing happens if it is not there."""
     key = args.need("key")
@@ -225,7 +225,7 @@ def delete_tag(desk: Desk, args: Args) -> Json:
     return {}
 
 
-@route("POST", "registered-models/alias")
+@route("POST", "registered-models/alias", does=Action.PROMOTE)
 def set_alias(desk: Desk, args: Args) -> Json:
     """Point an alias at a version; every setting stays in the workspace's events."""
     alias = limits.alias(args.text("alias"))
@@ -236,7 +236,7 @@ def set_alias(desk: Desk, args: Args) -> Json:
     return {}
 
 
-@route("DELETE", "registered-models/alias")
+@route("DELETE", "registered-models/alias", does=Action.PROMOTE)
 def delete_alias(desk: Desk, args: Args) -> Json:
     """Remove an alias; nothing happens if it is not there."""
     alias = limits.alias(args.text("alias"))
@@ -250,7 +250,7 @@ def delete_alias(desk: Desk, args: Args) -> Json:
     return {}
 
 
-@route("GET", "registered-models/alias")
+@route("GET", "registered-models/alias", does=Action.READ)
 def get_alias(desk: Desk, args: Args) -> Json:
     """Return the version that an alias points at."""
     alias = limits.alias(args.text("alias"))

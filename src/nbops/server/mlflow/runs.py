@@ -8,7 +8,8 @@ from typing import Any
 
 from nbops.core.ids import new_id
 from nbops.core.query import Field, IsSet, Node, Not, Order
-from nbops.core.records import Run, RunStatus, replace
+from nbops.core.records import Run, RunStatus, replace, resumed
+from nbops.core.roles import Action
 from nbops.server.mlflow import limits
 from nbops.server.mlflow.desk import NEWEST, Desk
 from nbops.server.mlflow.errors import MlflowError
@@ -109,7 +110,7 @@ def random_name() -> str:
     return f"{secrets.choice(_FIRST.split())}-{secrets.choice(_SECOND.split())}-{secrets.randbelow(1000)}"
 
 
-@route("POST", "runs/create")
+@route("POST", "runs/create", does=Action.RECORD)
 def create(desk: Desk, args: Args) -> Json:
     """Open a run."""
     experiment = experiment_of(desk, args.text("experiment_id", "0") or "0", active=True)
@@ -144,15 +145,15 @@ def create(desk: Desk, args: Args) -> Json:
     return {"run": shown(desk, run)}
 
 
-@route("GET", "runs/get")
+@route("GET", "runs/get", does=Action.READ)
 def get(desk: Desk, args: Args) -> Json:
     """Return one run."""
     id = args.need("run_id", "run_uuid")
-    desk.workspace.flush()
+    desk.flush()
     return {"run": shown(desk, run_of(desk, id))}
 
 
-@route("POST", "runs/update")
+@route("POST", "runs/update", does=Action.RECORD)
 def update(desk: Desk, args: Args) -> Json:
     """End a run, open it again, or rename it."""
     run = run_of(desk, args.need("run_id", "run_uuid"), active=True)
@@ -171,16 +172,19 @@ def update(desk: Desk, args: Args) -> Json:
             return old
         new = TO_OURS[status]
         if new is RunStatus.RUNNING:
-            resumes = [*old.resumes, now] if old.status is not RunStatus.RUNNING else old.resumes
-            again = replace(old, status=new, ended_at=None, resumes=resumes)
+            goes_on = old.status is RunStatus.RUNNING
+            again = replace(old if goes_on else resumed(old, at=now), status=new, ended_at=None)
             return with_extra(again, scheduled=True) if status == "SCHEDULED" else _not_scheduled(again)
         old = replace(old, status=new, ended_at=old.ended_at or now)
         return with_extra(_not_scheduled(old), **{NEWEST: noted})
 
-    noted = desk.noted(run.id) if status in ("FINISHED", "FAILED", "KILLED") else {}
+    noted = desk.ended(run.id) if status in ("FINISHED", "FAILED", "KILLED") else {}
+    if status in ("RUNNING", "SCHEDULED"):
+        desk.flush()  # a run that goes on begins new segments where its points end
+        desk.goes_on(run.id)
     changed = desk.store.update(Run, run.id, change)
     if changed.ended_at is not None:
-        desk.workspace.forget(run.id)
+        desk.forget(run.id)
     return {"run_info": info(changed)}
 
 
@@ -188,24 +192,24 @@ def _not_scheduled(run: Run) -> Run:
     return with_extra(run, scheduled=False) if extra(run).get("scheduled") else run
 
 
-@route("POST", "runs/delete")
+@route("POST", "runs/delete", does=Action.TRASH)
 def delete(desk: Desk, args: Args) -> Json:
     """Mark a run as deleted; nothing is lost."""
     mark_deleted(desk, run_of(desk, args.need("run_id", "run_uuid")).id, True)
     return {}
 
 
-@route("POST", "runs/restore")
+@route("POST", "runs/restore", does=Action.TRASH)
 def restore(desk: Desk, args: Args) -> Json:
     """Take the mark away."""
     mark_deleted(desk, run_of(desk, args.need("run_id", "run_uuid")).id, False)
     return {}
 
 
-@route("POST GET", "runs/search")
+@route("POST GET", "runs/search", does=Action.READ)
 def find(desk: Desk, args: Args) -> Json:
     """Return a page of runs."""
-    desk.workspace.flush()
+    desk.flush()
     ensure_default(desk)
     view = args.choice("run_view_type", VIEWS, "ACTIVE_ONLY")
     numbers = args.texts("experiment_ids") or ([args.text("experiment_id")] if args.text("experiment_id") else [])

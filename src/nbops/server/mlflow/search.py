@@ -38,6 +38,8 @@ class Column:
         Whether it is compared as a number.
     convert : callable
         Turns the text of a comparison into the field's; a tuple means any of these.
+    sort : str
+        The field that has the same order, where it is another one.
     recheck : tuple of str
         Texts for which the field says too little: matches are judged again by `read`.
     """
@@ -47,6 +49,7 @@ class Column:
     divide: float = 0.0
     is_number: bool = False
     convert: Callable[[str], Any] = str
+    sort: str = ""
     recheck: tuple[str, ...] = ()
 
 
@@ -138,6 +141,8 @@ def _node(what: Searchable[Any], c: Condition) -> tuple[Node | None, bool]:
     column = _column(what, c.key)
     wrong = column.is_number and (c.op not in NUMERIC or isinstance(c.value, str))
     wrong |= not column.is_number and c.op not in (*TEXTUAL, *MEMBERS, *PRESENCE, "NOT LIKE", "NOT ILIKE")
+    if not column.is_number and isinstance(c.value, int | float):
+        raise MlflowError(f"Expected a quoted string value for attributes. Got value {c.value}")
     if wrong:
         raise MlflowError(f"Invalid comparator '{c.op}' or value {c.value!r} for attribute '{c.key}'.")
     if not column.field:
@@ -189,9 +194,10 @@ def _order(what: Searchable[Any], text: str) -> Order:
         name = what.fields.get((key.space, key.key))
         return Order(Field(name) if name else Field(key.key, key.space), key.descending)
     column = _column(what, key.key)
-    if not column.field:
+    name = column.sort or column.field
+    if not name:
         raise MlflowError(f"Invalid order_by key '{key.key}' specified.")
-    return Order(Field(column.field), key.descending)
+    return Order(Field(name), key.descending)
 
 
 def _at(name: str) -> Callable[[Any], Any]:
@@ -210,7 +216,7 @@ EXPERIMENTS = Searchable(
     Experiment,
     {
         "name": Column(_at("name"), "name"),
-        "experiment_id": Column(_at("number")),
+        "experiment_id": Column(_at("number"), sort="created_at"),
         "creation_time": _time("created_at"),
         "last_update_time": _time("updated_at"),
     },

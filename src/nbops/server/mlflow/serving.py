@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from tornado import web
+from tornado.iostream import StreamClosedError
 
-from nbops.core.errors import NbopsError
+from nbops.core.errors import NbopsError, NotPermitted
+from nbops.core.roles import Action, Person
+from nbops.server.access import answering
 from nbops.server.backend import Backend
 from nbops.server.mlflow.errors import NO_ENDPOINT, MlflowError, as_mlflow, code_of
 
@@ -28,7 +32,9 @@ OTHER = r"(.*)"
 
 
 class Speaking(web.RequestHandler):
-    """What every route shares; a server's own handler class comes before it."""
+    """What every route shares; a server's own handler class comes before it, and knows who asks."""
+
+    person: Callable[[], Person]
 
     @property
     def backend(self) -> Backend:
@@ -38,13 +44,13 @@ class Speaking(web.RequestHandler):
 
     async def work(self, function: Callable[[Desk], Any]) -> Any:
         """Return what `function` makes of the desk, on a thread."""
+        return await asyncio.to_thread(self.at_desk, function)
 
-        def call() -> Any:
-            from nbops.server.mlflow.desk import desk_of
+    def at_desk(self, function: Callable[[Desk], Any]) -> Any:
+        """Return what `function` makes of the desk, here."""
+        from nbops.server.mlflow.desk import desk_of
 
-            return function(desk_of(self.backend.made()))
-
-        return await asyncio.to_thread(call)
+        return function(desk_of(self.backend.made()))
 
     def say(self, body: Any) -> None:
         """Finish with JSON."""
@@ -72,21 +78,25 @@ class Api(Speaking):
     """``api/2.0/mlflow/…``: JSON in, JSON out."""
 
     async def answer(self, path: str) -> None:
-        """Answer one request."""
+        """Answer one request, if whoever asks may do what it does."""
         method, body, query = str(self.request.method), self.request.body, self.request.query_arguments
+        person = self.person()
 
-        def call(desk: Desk) -> Any:
-            from nbops.server.mlflow.routes import answer
+        def call() -> Any:
+            from nbops.server.mlflow.routes import action_of, answer
             from nbops.server.mlflow.wire import Args
 
+            action = action_of(method, path)
+            person.check(action)
             args = Args.of_body(body)
             if query:
                 texts = {name: [v.decode(errors="replace") for v in values] for name, values in query.items()}
-                args = Args({**texts, **args.fields})
-            return answer(desk, method, path, args, size=len(body))
+                args = Args({**{name: v[0] if len(v) == 1 else v for name, v in texts.items()}, **args.fields})
+            with answering(person, action):
+                return self.at_desk(lambda desk: answer(desk, method, path, args))
 
         try:
-            self.say(await self.work(call))
+            self.say(await asyncio.to_thread(call))
         except NbopsError as error:
             self.refuse(error)
 
@@ -96,16 +106,23 @@ class Files(Speaking):
 
     upload: Upload | None = None
     _storing: asyncio.Task[Any] | None = None
+    _is_refused = False
 
     def begin(self, path: str) -> None:
-        """Begin to store what comes, if this is an upload."""
+        """Begin to store what comes, if this is an upload by somebody who may."""
         if self.request.method != "PUT" or self._finished:
+            return
+        connection: Any = self.request.connection
+        connection.set_max_body_size(_NO_LIMIT)
+        person = self.person()
+        try:
+            person.check(Action.RECORD)
+        except NotPermitted as error:
+            self._refuse_upload(error)
             return
         from nbops.server.mlflow.files import place_of, save
         from nbops.server.mlflow.uploads import Upload
 
-        connection: Any = self.request.connection
-        connection.set_max_body_size(_NO_LIMIT)
         self.upload = upload = Upload()
 
         def call(desk: Desk) -> None:
@@ -114,7 +131,26 @@ class Files(Speaking):
             finally:
                 upload.give_up()
 
-        self._storing = asyncio.create_task(self.work(call))
+        with answering(person, Action.RECORD):
+            self._storing = asyncio.create_task(self.work(call))
+
+    def _refuse_upload(self, error: NbopsError) -> None:
+        """Answer before the body is read. What comes of it is dropped: a client that is cut off tries for minutes."""
+        self._is_refused = True
+        told = as_mlflow(error)
+        body = msgspec.json.encode({"error_code": told.code, "message": told.message})
+        self.set_status(told.status)
+        self.set_header("Content-Type", _JSON)
+        self.set_header("Content-Length", str(len(body)))
+        self.write(body)
+        self.flush()
+
+    def refuse(self, error: NbopsError) -> None:
+        """Finish with an error, unless it was sent already."""
+        if self._is_refused:
+            self.finish()
+        else:
+            super().refuse(error)
 
     async def data_received(self, chunk: bytes) -> None:
         """Hand a block of an upload on."""
@@ -156,10 +192,11 @@ class Files(Speaking):
             self.set_header("Content-Length", str(record.size_bytes))
             self.set_header("Content-Disposition", "attachment")
             self.set_header("X-Content-Type-Options", "nosniff")
-            while block := await asyncio.to_thread(stream.read, _BLOCK):
-                self.write(block)
-                await self.flush()
-        await self.finish()
+            with suppress(StreamClosedError):  # who reads has gone, perhaps with all that it wanted
+                while block := await asyncio.to_thread(stream.read, _BLOCK):
+                    self.write(block)
+                    await self.flush()
+                await self.finish()
 
     async def forget(self, path: str) -> None:
         """Remove a file or a folder."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from nbops.core.roles import Action
 from nbops.server.mlflow.desk import Desk
 from nbops.server.mlflow.wire import Args
 
@@ -13,9 +14,10 @@ Answer = Callable[[Desk, Args], dict[str, Any]]
 
 fixed: dict[tuple[str, str], Answer] = {}
 patterns: list[tuple[str, re.Pattern[str], Answer]] = []
+actions: dict[Answer, Action] = {}
 
 
-def route(methods: str, path: str) -> Callable[[Answer], Answer]:
+def route(methods: str, path: str, *, does: Action) -> Callable[[Answer], Answer]:
     """Return a decorator that puts a function into the table.
 
     Parameters
@@ -24,9 +26,12 @@ def route(methods: str, path: str) -> Callable[[Answer], Answer]:
         ``"GET POST"``.
     path : str
         Below ``api/2.0/mlflow/``; ``{name}`` matches one part and becomes a field of the request.
+    does : Action
+        What it does, which says who may ask for it; a search by POST reads.
     """
 
     def add(function: Answer) -> Answer:
+        actions[function] = does
         for method in methods.split():
             if "{" in path:
                 pattern = re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path))

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from nbops.core.ids import new_id
 from nbops.core.mlflow_records import LoggedModel, RegisteredModel, RegisteredVersion
 from nbops.core.records import replace
+from nbops.core.roles import Action
 from nbops.server.mlflow import limits
 from nbops.server.mlflow.desk import Desk
 from nbops.server.mlflow.errors import MlflowError
+from nbops.server.mlflow.ids import to_hex
 from nbops.server.mlflow.models import model_of, model_root
 from nbops.server.mlflow.registry import (
     change_model,
@@ -31,7 +33,7 @@ _OF_LOGGED = re.compile(r"models:/(m-[0-9a-f]{32})")
 _OF_RUN = re.compile(r"runs:/([^/]+)/(.+)")
 
 
-@route("POST", "model-versions/create")
+@route("POST", "model-versions/create", does=Action.REGISTER)
 def create(desk: Desk, args: Args) -> Json:
     """Register a version; it is ready at once and its number is never given again."""
     name, source = limits.model_name(args.text("name")), args.need("source")
@@ -39,7 +41,7 @@ def create(desk: Desk, args: Args) -> Json:
     match = _OF_LOGGED.fullmatch(source)
     logged_id = args.text("model_id") or (match[1] if match else "")
     logged = model_of(desk, logged_id) if logged_id else None
-    run_id = args.text("run_id")
+    run_id = args.text("run_id") or (to_hex(logged.parent) if logged and logged.parent else "")
     run = run_of(desk, run_id) if run_id else None
     _check_source(source)
     model = registered(desk, name)
@@ -90,14 +92,14 @@ def _change(desk: Desk, args: Args, change: Callable[[RegisteredVersion], Regist
     return {"model_version": shown_version(model, changed)}
 
 
-@route("GET", "model-versions/get")
+@route("GET", "model-versions/get", does=Action.READ)
 def get(desk: Desk, args: Args) -> Json:
     """Return one version."""
     model, version = version_of(desk, args.text("name"), args.need("version"))
     return {"model_version": shown_version(model, version)}
 
 
-@route("GET POST", "model-versions/search")
+@route("GET POST", "model-versions/search", does=Action.READ)
 def find(desk: Desk, args: Args) -> Json:
     """Return a page of versions."""
     page = Page.of(args, default=10_000, most=200_000)
@@ -107,13 +109,13 @@ def find(desk: Desk, args: Args) -> Json:
     return answer | {"next_page_token": token} if token else answer
 
 
-@route("PATCH POST", "model-versions/update")
+@route("PATCH POST", "model-versions/update", does=Action.REGISTER)
 def update(desk: Desk, args: Args) -> Json:
     """Describe a version."""
     return _change(desk, args, lambda one: replace(one, description=args.text("description")))
 
 
-@route("DELETE POST", "model-versions/delete")
+@route("DELETE POST", "model-versions/delete", does=Action.DELETE_MODEL)
 def delete(desk: Desk, args: Args) -> Json:
     """Delete a version, with the aliases that point at it."""
     model, version = version_of(desk, args.text("name"), args.need("version"))
@@ -127,7 +129,7 @@ def delete(desk: Desk, args: Args) -> Json:
     return {}
 
 
-@route("GET", "model-versions/get-download-uri")
+@route("GET", "model-versions/get-download-uri", does=Action.READ)
 def download_uri(desk: Desk, args: Args) -> Json:
     """Return where a version's files are."""
     _, version = version_of(desk, args.text("name"), args.need("version"))
@@ -143,7 +145,7 @@ def _files_of(desk: Desk, version: RegisteredVersion) -> str:
     return version.source
 
 
-@route("POST", "model-versions/transition-stage")
+@route("POST", "model-versions/transition-stage", does=Action.PROMOTE)
 def transition(desk: Desk, args: Args) -> Json:
     """Put a version into a stage, and archive those that were in it if that is wished."""
     stage = stage_of(args.need("stage"))
@@ -165,7 +167,7 @@ def transition(desk: Desk, args: Args) -> Json:
     return _change(desk, args, lambda one: replace(one, stage=stage))
 
 
-@route("POST", "model-versions/set-tag")
+@route("POST", "model-versions/set-tag", does=Action.REGISTER)
 def set_tag(desk: Desk, args: Args) -> Json:
     """Set a tag."""
     key = limits.key(args.need("key"))
@@ -174,7 +176,7 @@ def set_tag(desk: Desk, args: Args) -> Json:
     return {}
 
 
-@route("DELETE POST", "model-versions/delete-tag")
+@route("DELETE POST", "model-versions/delete-tag", does=Action.REGISTER)
 def delete_tag(desk: Desk, args: Args) -> Json:
     """Remove a tag; nothing happens if it is not there."""
     key = args.need("key")

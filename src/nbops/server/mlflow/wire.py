@@ -7,17 +7,19 @@ import binascii
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from nbops.server.mlflow.errors import BAD, MlflowError
+from nbops.server.mlflow.errors import MlflowError
 
 Json = dict[str, Any]
 _INT64 = 2**63
+_GREATEST = sys.float_info.max
 _WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-_PLAIN_INT = re.compile(r"-?\d+")
+_PLAIN_INT = re.compile(r"-?[0-9]{1,19}")
 
 
 class Args:
@@ -26,7 +28,7 @@ class Args:
     Parameters
     ----------
     fields : mapping
-        The JSON object of the body, or the query with a list of texts per name.
+        The JSON object of the body, or the query: a text per name, a list of them where a name comes repeatedly.
     """
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
@@ -36,17 +38,16 @@ class Args:
     def of_body(cls, body: bytes) -> Args:
         """Return the fields of a JSON body; an empty body has none."""
         try:
-            fields = msgspec.json.decode(body) if body.strip() else {}
-        except msgspec.DecodeError as error:
-            raise MlflowError(f"The request body is not JSON: {error}", BAD) from error
+            fields = decoded(body) if body.strip() else {}
+        except ValueError as error:
+            raise MlflowError(f"The request body is not JSON: {error}") from error
         if not isinstance(fields, dict):
-            raise MlflowError("The request body must be a JSON object.", BAD)
+            raise MlflowError("The request body must be a JSON object.")
         return cls(fields)
 
     def raw(self, name: str) -> Any:
         """Return a field as it came, None if it is absent."""
-        value = self.fields.get(name)
-        return value[-1] if isinstance(value, list) and value and not isinstance(value[-1], dict) else value
+        return self.fields.get(name)
 
     def has(self, name: str) -> bool:
         """Return whether the field was sent."""
@@ -57,9 +58,9 @@ class Args:
         value = self.raw(name)
         if value is None:
             return default
-        if isinstance(value, bool | dict | list):
+        if not isinstance(value, str):
             raise invalid(name, value)
-        return str(value)
+        return value
 
     def need(self, *names: str) -> str:
         """Return the text of the first name that was sent; the others are its older names."""
@@ -86,7 +87,10 @@ class Args:
 
     def texts(self, name: str) -> list[str]:
         """Return a repeated field of texts."""
-        return [str(item) for item in self.several(name)]
+        found = self.several(name)
+        if not all(isinstance(item, str) for item in found):
+            raise invalid(name, found)
+        return found
 
     def items(self, name: str) -> list[Args]:
         """Return a repeated field of objects."""
@@ -111,6 +115,20 @@ class Args:
         return word
 
 
+def decoded(text: str | bytes) -> Any:
+    """Return what JSON says.
+
+    Raises
+    ------
+    ValueError
+        It is not JSON, or lists and objects are nested beyond reading.
+    """
+    try:
+        return msgspec.json.decode(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def whole_of(name: str, value: Any) -> int:
     """Return an int64 that came as a number or as text."""
     if _PLAIN_INT.fullmatch(value) if isinstance(value, str) else isinstance(value, float) and value.is_integer():
@@ -129,7 +147,7 @@ def double_of(name: str, value: Any) -> float:
             return float(value)
         except ValueError:
             raise invalid(name, value) from None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > _GREATEST:
         raise invalid(name, value)
     return float(value)
 
@@ -166,17 +184,27 @@ def invalid(name: str, value: Any) -> MlflowError:
     )
 
 
-def next_token(offset: int) -> str:
-    """Return the token of the page that begins at `offset`."""
-    return base64.b64encode(msgspec.json.encode({"offset": offset})).decode()
+def next_token(offset: int, *, count: int | None = None) -> str:
+    """Return the token of the page that begins at `offset`, of the first `count` things if that is told."""
+    told = {"offset": offset} if count is None else {"offset": offset, "count": count}
+    return base64.b64encode(msgspec.json.encode(told)).decode()
+
+
+def page_of(token: str) -> tuple[int, int | None]:
+    """Return where a page begins, and of how many things it is if the token tells; (0, None) without a token."""
+    if not token:
+        return 0, None
+    try:
+        told = decoded(base64.b64decode(token, validate=True))
+        offset, count = told["offset"], told.get("count")
+    except (binascii.Error, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MlflowError("Invalid page token, could not base64-decode") from error
+    numbers = whole_of("page_token", offset), None if count is None else whole_of("page_token", count)
+    if any(number is not None and number < 0 for number in numbers):
+        raise MlflowError("Invalid page token: it points before the first page")
+    return numbers
 
 
 def offset_of(token: str) -> int:
     """Return where a page begins; 0 without a token."""
-    if not token:
-        return 0
-    try:
-        offset = msgspec.json.decode(base64.b64decode(token, validate=True))["offset"]
-    except (binascii.Error, ValueError, KeyError, TypeError) as error:
-        raise MlflowError("Invalid page token, could not base64-decode") from error
-    return whole_of("page_token", offset)
+    return page_of(token)[0]
