@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +13,8 @@ from torch import Tensor
 from torch.optim import optimizer as torch_optimizer
 
 from nbops.debugging import stepping
+
+sys.path.insert(0, str(Path(__file__).parent))  # the zoo is a package of its own
 
 
 @pytest.fixture(scope="session")

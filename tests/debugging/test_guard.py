@@ -160,9 +160,18 @@ def test_warning_is_told_once_and_counted(digits: tuple[Tensor, Tensor]) -> None
         assert len(told) == 1
         assert told[0].filename == __file__
         [found] = watch.diagnoses
-        assert watch.counts == {found.id: 5}  # steps 25 to 29
+        assert watch.counts == {found.id: 1}  # the step was not taken, so the weights of the next ones are whole
         assert watch.steps == 30
-        assert "non-finite-loss at step 25 in 'body', 5x" in repr(watch)
+        assert loop.is_finite()
+        assert "non-finite-loss at step 25 in 'body', 1x" in repr(watch)
+
+
+def test_bad_step_after_bad_step_is_counted(digits: tuple[Tensor, Tensor]) -> None:
+    loop = Loop(digits)
+    with nb.watch(loop.model) as watch, pytest.warns(DebuggerWarning, match="at step 25") as told:
+        loop.run(batch=infinity_in_weights)
+    assert len(told) == 1
+    assert list(watch.counts.values()) == [5]  # steps 25 to 29
 
 
 def test_stop_raises_again_when_the_loop_goes_on(digits: tuple[Tensor, Tensor]) -> None:

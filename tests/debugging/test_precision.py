@@ -106,9 +106,12 @@ def test_dropped_loss_scale_is_found(digits: Data) -> None:
             scaler.scale(loss(model(digits[0][rows]), digits[1][rows])).backward()
             optimizer.step()  # instead of scaler.step(optimizer)
 
-    with nb.watch(model, loss=loss, on_error="stop") as watch, pytest.raises(TrainingStopped):
+    with pytest.warns(DebuggerWarning, match="steps without the scaler"):  # the code says it before the first step
+        watch = nb.watch(model, loss=loss, on_error="stop")
+    with watch, pytest.raises(TrainingStopped):
         train_unscaled()
-    assert watch.diagnoses[0].name in ("exploding-update-ratio", "non-finite-loss")
+    assert watch.diagnoses[0].name == "scaler-misused"
+    assert watch.diagnoses[1].name in ("exploding-update-ratio", "non-finite-loss")
 
 
 def test_float16_norms_do_not_overflow(digits: Data) -> None:
@@ -118,7 +121,7 @@ def test_float16_norms_do_not_overflow(digits: Data) -> None:
     with nb.watch(model, on_error="stop") as watch:
         for _ in range(3):
             weight = model.weight
-            weight.grad = torch.full_like(weight, 300.0)
+            weight.grad = 300 * torch.randn_like(weight).sign()
             optimizer.step()
     assert watch.diagnoses == []
     assert watch.stats["Linear"]["grad_norm"] == pytest.approx(300 * (64 * 4096) ** 0.5, rel=1e-3)

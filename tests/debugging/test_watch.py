@@ -291,7 +291,8 @@ def test_errors_name_what_was_given() -> None:
         ("net", {}, "cannot watch a str"),
         (model, {"loss": nn.functional.cross_entropy}, "loss is a function"),
         (model, {"on_error": "stopp"}, "on_error is 'stopp'\nDid you mean 'stop'?"),
-        (model, {"on_error": "explode"}, "Use 'warn' or 'stop'"),
+        (model, {"on_error": "explode"}, "Use 'warn', 'pause', 'stop' or 'rollback'"),
+        (model, {"step_ms": -1}, "step_ms is -1"),
         (model, {"sample_every": 0}, "sample_every is 0"),
         (model, {"optimizer": "adam"}, "optimizer is a str"),
         (model, {"optimizer": 3}, "optimizer is a int"),
@@ -332,13 +333,13 @@ def test_a_rule_of_ones_own_sees_layers_and_history(digits: tuple[Tensor, Tensor
         norm = view.layers["3"].grad_norm
         if len(history) < 2 or norm is None or norm < 1e-6:
             return []
-        return [Finding("3", "hint", "steep", "because", "Nothing.", 0.5, measured=norm)]
+        return [Finding("3", "warning", "steep", "because", "Nothing.", 0.5, measured=norm)]
 
     try:
         built = parts()
         with nb.watch(built[0]) as watch, pytest.warns(DebuggerWarning, match="steep-head at step 2 in layer '3'"):
             train(built, digits, steps=5)
-        assert [d.status for d in watch.diagnoses] == ["hint"]
+        assert [d.status for d in watch.diagnoses] == ["warning"]
         assert list(watch.counts.values()) == [3]
     finally:
         rules.remove("steep-head")

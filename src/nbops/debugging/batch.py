@@ -1,21 +1,37 @@
-"""What is remembered of the batch that is being worked on: the model's last call and the loss. Cleared after a step."""
+"""What is remembered of batches: calls and losses since the last step, and the last calls beyond it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from nbops.debugging.tensors import floating
+
+RING = 3  # calls that are kept beyond their step
+Place = tuple[int, Any, int]  # id of a frame, its code, the line that it was at
+
 
 @dataclass(slots=True)
 class Call:
-    """Arguments of one forward call, cut from their graphs, and the autocast state it ran under."""
+    """Arguments of one forward call, cut from their graphs, and the state it ran under.
+
+    step : optimizer steps taken before it
+    places : the caller's frames, innermost first
+    """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     autocast: tuple[str, bool, torch.dtype]
+    step: int = -1
+    random: Tensor | None = None
+    device_random: Tensor | None = None
+    is_training: bool = True
+    places: tuple[Place, ...] = ()
+    size_bytes: int = 0
 
 
 class Batch:
@@ -39,6 +55,11 @@ class Batch:
         """Keep the last call as the bad one, unless there is one already."""
         self._bad = self._bad or self._last
 
+    def forget_bad(self) -> None:
+        """Forget a bad call of before the last one: the loop dropped its gradients."""
+        if self._bad is not self._last:
+            self._bad = None
+
     def add_loss(self, value: Tensor) -> None:
         """Add one loss, a scalar on any device; nothing is read."""
         self._loss = value
@@ -60,3 +81,43 @@ class Batch:
         if self._loss is None or self._loss_sum is None:
             return []
         return [self._loss, self._loss_sum if self.losses == 1 else self._loss_sum / self.losses]
+
+
+@dataclass
+class Ring:
+    """The last calls, by reference, within a limit.
+
+    limit_bytes : int
+        What their tensors may hold together; a call beyond it is not kept.
+    """
+
+    limit_bytes: int
+    calls: deque[Call] = field(default_factory=lambda: deque(maxlen=RING))
+
+    def add(self, call: Call) -> None:
+        """Keep a call, and let the oldest go."""
+        call.size_bytes = size_of((call.args, call.kwargs))
+        self.calls.append(call)
+        while self.calls and sum(one.size_bytes for one in self.calls) > self.limit_bytes:
+            self.calls.popleft()
+
+    @property
+    def size_bytes(self) -> int:
+        """What is held now."""
+        return sum(one.size_bytes for one in self.calls)
+
+
+def size_of(value: Any) -> int:
+    """Return the bytes of the tensors in nested tuples, lists and dicts."""
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, dict):
+        return sum(size_of(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return sum(size_of(item) for item in value)
+    return 0
+
+
+def device_of(args: Any) -> str:
+    """Return the type of device that a call's tensors lie on."""
+    return next((t.device.type for t in floating(args)), "cpu")

@@ -6,8 +6,7 @@ with hooks of its own; random state and buffers are put back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from nbops.debugging.batch import Call
+from nbops.debugging.signals.batches import LossCall
+from nbops.debugging.signals.repeating import restored
 from nbops.debugging.tensors import dense, floating, is_finite, named_layers, unwrap
 from nbops.debugging.views import Origin
 
@@ -25,6 +26,7 @@ class _Visit:
     kind: str
     is_input_finite: bool
     is_output_finite: bool
+    counts: tuple[int, int] = (0, 0)  # NaN and infinities of its output
 
 
 def locate(
@@ -54,16 +56,26 @@ def locate(
         visits, is_output_finite = _run_again(inner, call)
         if bad_inputs:
             first = visits[0].layer if visits else next(iter(order), "input")
-            count = sum(_count_bad(t) for t in bad_inputs)
-            values = "1 non-finite value" if count == 1 else f"{count} non-finite values"
+            nan, inf = _counts(bad_inputs)
+            values = "1 non-finite value" if nan + inf == 1 else f"{nan + inf} non-finite values"
             detail = f"the batch already holds {values} when it reaches layer '{first}'"
-            return Origin(first, "input", detail, 0.98)
+            return Origin(first, "input", detail, 0.98, nan, inf)
     found = _in_forward(visits, is_output_finite)
     return found or _in_backward(is_output_finite is True, bad_layers, good_layers, order)
 
 
-def _count_bad(tensor: Tensor) -> int:
-    return int((~torch.isfinite(dense(tensor))).sum())
+def bad_target(call: LossCall | None) -> Origin | None:
+    """Return the batch as the origin, if the target that a loss was given holds non-finite values."""
+    if call is None or not call.target.is_floating_point() or is_finite(call.target):
+        return None
+    nan, inf = _counts([call.target])
+    return Origin("batch", "input", f"the targets hold {nan + inf} non-finite values", 0.98, nan, inf)
+
+
+def _counts(tensors: Sequence[Tensor]) -> tuple[int, int]:
+    """Return how many values are NaN and how many infinite."""
+    found = [torch.stack([torch.isnan(dense(t)).sum(), torch.isinf(dense(t)).sum()]).tolist() for t in tensors]
+    return sum(nan for nan, _ in found), sum(inf for _, inf in found)
 
 
 def _in_weights(model: nn.Module, order: dict[str, int]) -> Origin | None:
@@ -71,11 +83,12 @@ def _in_weights(model: nn.Module, order: dict[str, int]) -> Origin | None:
     for layer, module in named_layers(model):
         for name, p in module._parameters.items():
             if p is not None and not is_finite(p):
-                bad.append((order.get(layer, len(order)), layer, name, _count_bad(p), p.numel()))
+                bad.append((order.get(layer, len(order)), layer, name, _counts([p.detach()]), p.numel()))
     if not bad:
         return None
-    _, layer, name, count, size = min(bad, key=lambda entry: entry[0])
-    return Origin(layer, "weights", f"'{layer}.{name}' holds non-finite values already ({count} of {size})", 0.98)
+    _, layer, name, (nan, inf), size = min(bad, key=lambda entry: entry[0])
+    detail = f"'{layer}.{name}' holds non-finite values already ({nan + inf} of {size})"
+    return Origin(layer, "weights", detail, 0.98, nan, inf)
 
 
 def _in_forward(visits: Sequence[_Visit], is_output_finite: bool | None) -> Origin | None:
@@ -86,7 +99,7 @@ def _in_forward(visits: Sequence[_Visit], is_output_finite: bool | None) -> Orig
             return Origin(visit.layer, "between", detail, 0.85)
         if not visit.is_output_finite:
             detail = f"first in the output of layer '{visit.layer}' ({visit.kind}), whose input is finite"
-            return Origin(visit.layer, "output", detail, 0.95)
+            return Origin(visit.layer, "output", detail, 0.95, *visit.counts)
     if visits and is_output_finite is False:
         last = visits[-1].layer
         return Origin(last, "between", f"made after the last layer '{last}', in forward()", 0.85)
@@ -118,15 +131,15 @@ def _run_again(model: nn.Module, call: Call) -> tuple[list[_Visit], bool | None]
     def hook_of(name: str) -> Any:
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             inputs = all(is_finite(t) for t in floating((args, kwargs)))
-            outputs = all(is_finite(t) for t in floating(output))
-            visits.append(_Visit(name, type(module).__name__, inputs, outputs))
+            bad = [t for t in floating(output) if not is_finite(t)]
+            visits.append(_Visit(name, type(module).__name__, inputs, not bad, _counts(bad)))
 
         return hook
 
     handles = [m.register_forward_hook(hook_of(name), with_kwargs=True) for name, m in named_layers(model)]
     device, is_autocast, dtype = call.autocast
     try:
-        with _restored(model), torch.no_grad(), torch.autocast(device, enabled=is_autocast, dtype=dtype):
+        with restored(model), torch.no_grad(), torch.autocast(device, enabled=is_autocast, dtype=dtype):
             output = model(*call.args, **call.kwargs)
         return visits, all(is_finite(t) for t in floating(output))
     except Exception:  # a forward that cannot be run twice, for a reason of its own: what was visited still counts
@@ -134,17 +147,3 @@ def _run_again(model: nn.Module, call: Call) -> tuple[list[_Visit], bool | None]
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def _restored(model: nn.Module) -> Iterator[None]:
-    """Put buffers (running means) and random states back afterwards."""
-    buffers = [(b, b.detach().clone()) for b in model.buffers()]
-    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
-    with torch.random.fork_rng(devices=devices):
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for buffer, value in buffers:
-                    buffer.copy_(value)

@@ -1,4 +1,4 @@
-"""torch's global optimizer hooks, shared by all open watches: one pair while any is open, none otherwise.
+"""torch's global optimizer hooks and patches, shared by all open watches: applied while any is open, none otherwise.
 
 They see every optimizer of the process, so a loop needs no change and the optimizer need
 not be passed; each watch looks only at optimizers that hold parameters of its model.
@@ -13,16 +13,18 @@ import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from nbops.debugging import patches
 from nbops.store.context import CellRef
 
 
-class Listener(Protocol):
+class Listener(patches.Listener, Protocol):
     """What is told about steps: a session."""
 
     label: str
     cell: CellRef | None
     model_name: str
     is_open: bool
+    is_replaying: bool
 
     @property
     def model(self) -> nn.Module | None: ...
@@ -44,6 +46,7 @@ def enlist(session: Listener) -> None:
     if not _handles:
         _handles.append(register_optimizer_step_pre_hook(_before))
         _handles.append(register_optimizer_step_post_hook(_after))
+        patches.apply(open_sessions)
 
 
 def dismiss(session: Listener) -> None:
@@ -53,10 +56,11 @@ def dismiss(session: Listener) -> None:
 
 
 def prune() -> None:
-    """Remove torch's hooks if no session is open: also after a model was freed without closing its watch."""
-    if not _depth and not any(other.is_open for other in open_sessions()):
+    """Put torch back if no session is open: also after a model was freed without closing its watch."""
+    if not _depth and not open_sessions():
         while _handles:
             _handles.pop().remove()
+        patches.undo()
 
 
 def open_sessions() -> list[Listener]:
@@ -68,6 +72,7 @@ def _before(optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dic
     global _depth
     if torch.compiler.is_compiling():
         return None
+    patches.was_called(optimizer)
     call = args, kwargs
     _depth += 1
     try:

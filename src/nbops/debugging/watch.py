@@ -1,116 +1,31 @@
-"""`nb.watch`: attach to a model, and the handle that it returns. The engine is in `nbops.debugging.session`."""
+"""`nb.watch`: attach to a model. The handle that it returns is in `nbops.debugging.handle`, the engine in `session`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import TracebackType
 
 import torch
 from torch import nn
 
-from nbops.core.display import Shown
 from nbops.core.errors import InvalidInput, did_you_mean
-from nbops.core.records import Diagnosis
-from nbops.debugging import stepping
+from nbops.debugging import muting, stepping
 from nbops.debugging.findings import warn
+from nbops.debugging.handle import Watch
+from nbops.debugging.live.screen import notebook
 from nbops.debugging.measuring import Layout
-from nbops.debugging.session import Session
+from nbops.debugging.places import caller_frames
+from nbops.debugging.session import Options, Session
 from nbops.debugging.tensors import unwrap
 from nbops.store.context import CellRef, current_cell
 
-POLICIES = ("warn", "stop")
-
-
-class Watch(Shown):
-    """Handle of a watched model; made by `watch`. Holds the model weakly.
-
-    Attributes
-    ----------
-    name, model_name : str
-        Name of the watch (by default the model's class), and the model's class.
-    """
-
-    def __init__(self, session: Session, *, name: str, model_name: str) -> None:
-        self.name = name
-        self.model_name = model_name
-        self._session = session
-
-    @property
-    def model(self) -> nn.Module | None:
-        """The watched model; None once it was freed."""
-        return self._session.model
-
-    @property
-    def run_id(self) -> str | None:
-        """Id of the last run that was open while the model was watched."""
-        return self._session.run_id
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps seen, in the current run if there is one."""
-        return self._session.steps
-
-    @property
-    def sampled(self) -> int:
-        """How many of `steps` were measured in full."""
-        return self._session.sampled
-
-    @property
-    def is_open(self) -> bool:
-        """False after `close`, when another watch took over, or when the model is gone."""
-        return self._session.is_open
-
-    @property
-    def diagnoses(self) -> list[Diagnosis]:
-        """What was found, oldest first; each rule and layer once per run."""
-        return list(self._session.judge.findings.diagnoses)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How often each diagnosis was found, by its id."""
-        return dict(self._session.judge.findings.counts)
-
-    @property
-    def stats(self) -> dict[str, dict[str, float]]:
-        """Last numbers of each layer in forward order: ``grad_norm``, ``update_ratio``, ``zero_share`` and others."""
-        return {name: dict(numbers) for name, numbers in self._session.stats.items()}
-
-    @property
-    def notes(self) -> list[str]:
-        """What cannot be watched here, and why."""
-        return list(self._session.notes)
-
-    @property
-    def errors(self) -> list[str]:
-        """Errors of the watch itself; the third switches it off."""
-        return list(self._session.errors)
-
-    def close(self) -> None:
-        """Remove every hook. What was found stays readable; closing twice is fine."""
-        self._session.close()
-
-    def __enter__(self) -> Watch:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        state = "open" if self.is_open else "closed"
-        lines = [f"Watch({self.name}): {self.steps} steps, {self.sampled} sampled, {state}"]
-        lines += [f"  note: {note}" for note in self.notes]
-        for d in self._session.judge.findings.diagnoses:
-            lines.append(f"  {d.status}: {d.name} at step {d.step} in '{d.layer}', {self.counts[d.id]}x: {d.what}")
-        if len(lines) == 1 + len(self.notes):
-            lines.append("  nothing found")
-        return "\n".join(lines)
+POLICIES = ("warn", "pause", "stop", "rollback")
 
 
 def watch(
     model: nn.Module, *, optimizer: torch.optim.Optimizer | Iterable[torch.optim.Optimizer] | None = None,
     loss: nn.Module | None = None, on_error: str = "warn", name: str = "", sample_every: int | None = None,
+    step_ms: float | None = None, pause_s: float | None = None, batch_mb: float = 64, snapshot_mb: float = 256,
+    live: bool | None = None,
 ) -> Watch:  # fmt: skip
     """Watch a model train, and tell what goes wrong: which rule, which layer, which step, why, and what to change.
 
@@ -124,15 +39,26 @@ def watch(
     optimizer : Optimizer or iterable of Optimizer, optional
         Look only at these. By default every optimizer that holds parameters of the model is found when it steps.
     loss : nn.Module, optional
-        The loss module (``nn.CrossEntropyLoss()``). Without it a NaN is found in the gradients.
+        The loss module (``nn.CrossEntropyLoss()``); not needed: losses are seen when ``backward()`` is called on them.
     on_error : str
-        ``"warn"``: tell each finding once as a `DebuggerWarning`. ``"stop"``: a finding of status error also raises
-        `TrainingStopped` before the step is taken, so that the weights stay as they were.
+        What a finding of status error does. ``"warn"``: tell each finding once as a `DebuggerWarning`. ``"stop"``:
+        raise `TrainingStopped` before the step is taken. ``"pause"``: wait in the step for a command (`Watch.resume`,
+        ``nbops watch-control``). ``"rollback"``: put the last good snapshot back and go on, three times at most.
+        Under each of them a step whose gradients hold NaN or infinities is not taken, so the weights stay whole.
     name : str
         A name for the eye; the model's class by default.
     sample_every : int, optional
         Measure every n-th step. By default every step of the first 20, then as many as cost 1 % of the time.
         Whether loss and gradients are finite is judged on every step in any case.
+    step_ms : float, optional
+        What a step may take, milliseconds; the part of a step that takes most is named when it takes longer.
+    pause_s : float, optional
+        Longest pause, seconds. By default an hour in a notebook that somebody sits before; a script and papermill stop.
+    batch_mb, snapshot_mb : float
+        Memory for the last three batches (by reference) and for copies of weights, MiB; 0 keeps none.
+
+    live : bool, optional
+        Draw loss, layers and findings under the cell that trains, by default in any notebook (under papermill: once).
 
     Returns
     -------
@@ -147,15 +73,26 @@ def watch(
         From ``optimizer.step()``, under ``on_error="stop"``.
     """
     optimizers = _checked(model, optimizer, loss, on_error, sample_every)
+    _check_limits(step_ms=step_ms, pause_s=pause_s, batch_mb=batch_mb, snapshot_mb=snapshot_mb)
+    options = Options(on_error, sample_every, step_ms, pause_s, batch_mb, snapshot_mb)
     model_name = type(unwrap(model)).__name__
     cell = current_cell()
     _supersede(model, name, cell, model_name)
-    session = Session(
-        model, optimizers=optimizers, loss=loss, on_error=on_error, sample_every=sample_every, label=name, cell=cell
-    )
-    for note in session.notes:
-        warn(f"watching {model_name}: {note}")
+    session = Session(model, optimizers=optimizers, loss=loss, options=options, label=name, cell=cell)
+    _begin(session, loss, is_shown=live is not False)
     return Watch(session, name=name or model_name, model_name=model_name)
+
+
+def _begin(session: Session, loss: nn.Module | None, *, is_shown: bool) -> None:
+    """Tell what cannot be watched and what the code says, and show what is seen where this is a notebook."""
+    muting.forget()
+    for note in session.notes:
+        warn(f"watching {session.model_name}: {note}")
+    screen = notebook() if is_shown else None
+    if screen is not None:
+        session.show_on(screen)
+    with session.contained():
+        session.read(next(caller_frames(), None), loss=loss)
 
 
 def _supersede(model: nn.Module, name: str, cell: CellRef | None, model_name: str) -> None:
@@ -182,7 +119,7 @@ def _checked(
         )
     if on_error not in POLICIES:
         near = did_you_mean(str(on_error), POLICIES)
-        raise InvalidInput(f"on_error is {on_error!r}", hint=near or "Use 'warn' or 'stop'.")
+        raise InvalidInput(f"on_error is {on_error!r}", hint=near or "Use 'warn', 'pause', 'stop' or 'rollback'.")
     if sample_every is not None and (not isinstance(sample_every, int) or sample_every < 1):
         raise InvalidInput(f"sample_every is {sample_every!r}", hint="Give a whole number of steps from 1.")
     if optimizer is None:
@@ -200,6 +137,12 @@ def _checked(
                 hint="Build the optimizer from model.parameters() again, after building the model.",
             )
     return optimizers
+
+
+def _check_limits(**limits: float | None) -> None:
+    for name, value in limits.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0):
+            raise InvalidInput(f"{name} is {value!r}", hint="Give a number from 0.")
 
 
 def _listed(value: object) -> list[torch.optim.Optimizer]:

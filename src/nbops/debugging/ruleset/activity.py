@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from nbops.debugging.causes import likely
 from nbops.debugging.rules import rules
+from nbops.debugging.ruleset.trends import suspects
 from nbops.debugging.views import Finding, History, StepView
 
 WARM_UP_STEPS = 10
@@ -37,9 +39,10 @@ def dead_units(view: StepView, history: History) -> Iterator[Finding]:
         share = layer.dead_share
         if share is None or share < DEAD_SHARE:
             continue
+        causes = likely(*suspects(view, history), "dead-relu", "lr-too-high", "init-too-large")
         yield Finding(
             layer=layer.name, status="error" if share == 1.0 else "warning", measured=share, limit=DEAD_SHARE,
-            confidence=0.9 if share == 1.0 else 0.75,
+            confidence=0.9 if share == 1.0 else 0.75, causes=causes,
             what=f"{share:.0%} of the units of '{layer.name}' are off for every sample and get no gradient",
             why="Their input to the activation is never above 0: a large negative bias, too large a step before, or "
             "inputs that are not centred.",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+from nbops.core.records import Cause
+from nbops.debugging.causes import likely
 from nbops.debugging.rules import rules
-from nbops.debugging.views import Finding, History, StepView
+from nbops.debugging.views import Finding, History, Origin, StepView
 
 _FIXES = {
     "weights": "Set the layer's weights to finite values, or load the last good ones; then find what wrote them.",
@@ -17,6 +19,23 @@ _FIXES = {
     "loss": "Check targets for NaN and for values out of range; use a loss that takes logits; add eps inside log().",
     "unknown": "Run that batch again with torch.autograd.set_detect_anomaly(True).",
 }
+
+
+_OPS: tuple[tuple[tuple[str, ...], Callable[[bool], tuple[str, ...]]], ...] = (
+    (("softmax", "logsumexp"), lambda back: ("mask-all-inf", "exploding-gradient", "exp-overflow")),
+    (("layer_norm", "batch_norm", "group_norm"), lambda back: ("exploding-gradient", "lr-too-high", "half-overflow")),
+    (("sqrt", "norm", "cdist", "std", "var", "dist"), lambda back: (
+        ("sqrt-at-zero", "where-gradient", "division-by-zero") if back else ("domain-error", "exp-overflow"))),
+    (("log1p",), lambda back: ("domain-error", "log-of-zero")),
+    (("log",), lambda back: ("where-gradient", "log-of-zero") if back else ("log-of-zero", "domain-error")),
+    (("exp", "sinh", "cosh"), lambda back: ("exp-overflow", "lr-too-high")),
+    (("div", "reciprocal"), lambda back: (
+        ("where-gradient", "sqrt-at-zero", "division-by-zero") if back else ("division-by-zero", "exp-overflow"))),
+    (("acos", "asin", "atanh", "acosh", "pow"), lambda back: (
+        ("where-gradient", "sqrt-at-zero") if back else ("domain-error", "half-overflow", "exp-overflow"))),
+    (("mm", "linear", "conv", "add", "sum"), lambda back: ("exploding-gradient", "lr-too-high", "half-overflow")),
+    (("mul", "square"), lambda back: ("half-overflow", "exploding-gradient", "lr-too-high")),
+)  # fmt: skip
 
 
 @rules.register("non-finite-loss")
@@ -65,7 +84,7 @@ def non_finite_gradient(view: StepView, history: History) -> Iterator[Finding]:
         return
     where = view.origin.detail if view.origin else f"first in layer '{bad[-1]}'"
     what = f"the gradient of {len(bad)} of {len(view.layers)} layers is non-finite: {where}"
-    why = "The step would write NaN or infinity into the weights."
+    why = "The step would have written NaN or infinity into the weights, so it was not taken: they are whole."
     yield _finding(view, what, why, measured=float(len(bad)), limit=0.0, layer=bad[-1])
 
 
@@ -73,16 +92,47 @@ def _finding(
     view: StepView, what: str, why: str, *, measured: float | None, limit: float | None = None, layer: str = "loss"
 ) -> Finding:
     origin = view.origin
+    causes = _causes_of(origin)
     return Finding(
         layer=origin.layer if origin else layer,
         status="error",
         what=what,
         why=why,
-        fix=_FIXES[origin.place if origin else "unknown"],
+        fix=causes[0].fix if causes else _FIXES[origin.place if origin else "unknown"],
         confidence=origin.confidence if origin else 0.5,
         measured=measured,
         limit=limit,
+        causes=causes,
+        code=origin.code if origin else "",
+        evidence={"op": origin.op, "phase": origin.phase, "samples": list(origin.samples[:20])}
+        if origin and origin.op
+        else {},
     )
+
+
+def _causes_of(origin: Origin | None) -> tuple[Cause, ...]:
+    """Return what made the value, by the operation that the replay named."""
+    if origin is None:
+        return ()
+    if origin.place in ("input", "weights"):
+        return (
+            likely("nan-in-data", "division-by-zero", first=0.9) if origin.place == "input" else likely("lr-too-high")
+        )
+    op = origin.op.partition(".")[2].rstrip("_")
+    is_back = origin.phase == "backward"
+    if origin.place == "gradient" and op and not is_back:  # made in the forward pass, and hidden from the loss
+        return likely("where-gradient", "domain-error", first=0.8)
+    if is_back and "where" in origin.code:
+        return likely("where-gradient", "sqrt-at-zero", first=0.8)
+    if is_back and any(word in origin.code for word in ("sqrt", "norm", "cdist", "std")):
+        return likely("sqrt-at-zero", "where-gradient", first=0.85)
+    for parts, names in _OPS:
+        if any(part in op for part in parts):
+            found = names(is_back)
+            if is_back and op.startswith("div") and origin.inf:  # 0/0 behind torch.where gives NaN only
+                found = tuple(name for name in found if name != "where-gradient")
+            return likely(*found, first=0.85)
+    return likely("exploding-gradient", "lr-too-high", "nan-in-data", first=0.4)
 
 
 def _spell(value: float | None) -> str:

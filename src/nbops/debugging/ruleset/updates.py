@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from nbops.debugging.causes import likely
 from nbops.debugging.rules import rules
 from nbops.debugging.views import Finding, History, LayerView, StepView
 
@@ -34,7 +35,8 @@ def no_update(view: StepView, history: History) -> Iterator[Finding]:
     """
     if view.stray_steps >= STRAY_STEPS:
         yield Finding(
-            layer="(all)", status="error", measured=float(view.stray_steps), limit=0.0, confidence=0.9,
+            layer="optimizer", status="error", measured=float(view.stray_steps), limit=0.0, confidence=0.9,
+            causes=likely("optimizer-of-other-parameters", first=0.9),
             what=f"{view.optimizer} took {view.stray_steps} steps but holds none of the model's parameters",
             why="The optimizer was built from another model object, often one of an earlier execution of the cell.",
             fix="Build the optimizer again from model.parameters() after building the model.",
@@ -45,8 +47,10 @@ def no_update(view: StepView, history: History) -> Iterator[Finding]:
     if still >= STILL_STEPS and (is_zero or from_start):  # a converged model may come to rest, at any rate
         rates = ", ".join(f"{rate:g}" for rate in view.lr)
         yield Finding(
-            layer="(all)", status="error" if from_start else "warning",
+            layer="optimizer" if is_zero else "(all)", status="error" if from_start else "warning",
             measured=0.0, limit=0.0, confidence=0.98 if is_zero else 0.85,
+            causes=likely(*(("scheduler-not-stepped", "scheduler-misread", "lr-too-low") if is_zero else (
+                "updates-below-precision", "lr-too-low")), first=0.7),
             what=f"no weight changed in {STILL_STEPS} steps although gradients are not zero (learning rate {rates})",
             why="The learning rate is 0." if is_zero else "The updates are too small for the weights' precision, or "
             "the optimizer does not apply them.",
@@ -58,6 +62,7 @@ def no_update(view: StepView, history: History) -> Iterator[Finding]:
             if layer.is_missing:
                 yield Finding(
                     layer=layer.name, status="warning", measured=layer.grad_norm, limit=0.0, confidence=0.7,
+                    causes=likely("parameters-not-in-optimizer", "optimizer-of-other-parameters", first=0.85),
                     what=f"layer '{layer.name}' gets gradients, but no optimizer that steps holds its parameters",
                     why="It was added or replaced after the optimizer was built, or was not passed to it.",
                     fix="Build the optimizer after the last change of the model, from all its parameters; or call "
@@ -96,13 +101,38 @@ def exploding_update_ratio(view: StepView, history: History) -> Iterator[Finding
     )
     ratio = -ratio
     rates = ", ".join(f"{rate:g}" for rate in view.lr)
+    causes = likely(*_why_fast(view), first=0.75)
     yield Finding(
-        layer=name, status="error", measured=ratio, limit=RATIO_AGAIN, confidence=0.85,
+        layer=name, status="error", measured=ratio, limit=RATIO_AGAIN, confidence=0.85, causes=causes,
         what=f"the update of '{name}' at step {step} was {ratio:.3g} times as long as its weights "
         f"(learning rate {rates})",
         why="The learning rate is too large for the gradients, so each step overwrites the weights.",
         fix="Divide the learning rate by 10 or more, warm it up, or clip with torch.nn.utils.clip_grad_norm_.",
     )  # fmt: skip
+
+
+def _why_fast(view: StepView) -> tuple[str, ...]:
+    """Return what may make the steps too long, likeliest first."""
+    batch = view.batch
+    if view.backwards > 3:
+        return ("accumulation-not-scaled", "lr-too-high", "exploding-gradient")
+    if (
+        batch is not None
+        and batch.inputs is not None
+        and not batch.inputs.is_integer
+        and (max(abs(batch.inputs.max or 0.0), abs(batch.inputs.min or 0.0)) > 50)
+    ):
+        return ("inputs-not-scaled", "lr-too-high", "inputs-corrupted")
+    if (
+        batch is not None
+        and batch.loss_name.endswith("_loss")
+        and batch.targets is not None
+        and (
+            abs(batch.targets.mean or 0.0) + (batch.targets.std or 0.0) > 20 and batch.targets.dtype.startswith("float")
+        )
+    ):
+        return ("targets-not-scaled", "lr-too-high", "exploding-gradient")
+    return ("lr-too-high", "loss-reduction-sum", "exploding-gradient")
 
 
 def _stands_still(view: StepView) -> bool:

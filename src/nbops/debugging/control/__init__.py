@@ -1,0 +1,1 @@
+"""Looking into a training and changing it while it runs: breakpoints, functions on layers, commands."""

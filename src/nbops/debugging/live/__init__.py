@@ -1,0 +1,1 @@
+"""What a watch shows of a training while it runs."""

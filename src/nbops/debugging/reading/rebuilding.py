@@ -1,0 +1,107 @@
+"""Rules about what is built inside the loop that trains, and is to be built once before it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from torch import nn
+
+from nbops.debugging.preflight.found import Found
+from nbops.debugging.reading.facts import Reading, Round
+from nbops.debugging.reading.kinds import kind, of_value
+from nbops.debugging.reading.noting import noted, patch, readings
+from nbops.debugging.reading.scopes import Scope
+from nbops.debugging.source import name_of
+
+_EPOCHS = ("epoch", "ep", "epochs", "e")
+_PASSES_ON = ("deepcopy", "compile", "DataParallel", "DistributedDataParallel", "prepare", "to", "cuda", "load", "wrap",
+              "swap", "prune", "quantize")  # fmt: skip
+
+
+@readings.register("model-built-in-loop")
+def model_built_in_loop(reading: Reading) -> Iterator[Found]:
+    """Find models that are built anew inside the loop that trains them.
+
+    What it measures
+        Whether the loop over epochs or batches, in which the backward pass stands, binds the model's name to a new
+        model; a loop over folds, seeds or settings, each of which trains a model from the start, is none.
+    Why it matters
+        Each epoch begins from random weights: only the last one counts.
+    When it is wrong
+        A loop whose variable is called epoch and that runs whole trainings.
+    Fix
+        Build model and optimizer once, before the loop.
+    References
+        TrainCheck, relation EventContain.
+    """
+    for one in reading.rounds:
+        scope = one.scope
+        for loop in one.loops:
+            built = [(s, call) for s, call in _built(scope, loop) if _is_used(one, s, call)]
+            if not built or not _is_of_one_training(reading, one, loop):
+                continue
+            statement, call = built[0]
+            name = scope.expression(statement.targets[0])
+            known = any(b.statement.lineno < loop.lineno for b in scope.bindings.get(name, []))
+            makers = _optimizers(scope, loop, name)
+            gone = [statement, *makers]
+            whole = [] if known else [(loop, "\n".join(scope.text(s) for s in gone))]
+            yield noted(
+                scope, statement, "model-rebuilt-in-loop", layer="model",
+                patch=patch(scope, drop=gone, before=whole) if _are_plain(gone) else "",
+                what=f"'{name}' is built anew in each round of the loop in line {scope.place(loop).line}",
+                why="Each round begins from random weights, and what was learned before is lost.",
+                expected="the model built before the loop", got=scope.text(call).split("\n")[0],
+            )  # fmt: skip
+            break
+
+
+def _built(scope: Scope, loop: ast.AST) -> Iterator[tuple[ast.Assign, ast.Call]]:
+    for statement in scope.statements():
+        if not (isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Call)):
+            continue
+        if not scope.inside(statement, loop) or len(statement.targets) != 1:
+            continue
+        call = statement.value
+        while isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Call):  # Net().to(device)
+            call = call.func.value
+        name = scope.expression(statement.targets[0])
+        is_made = kind(scope, call) == "model" or isinstance(scope.value(statement.targets[0]), nn.Module)
+        reads = any(scope.expression(n) == name for n in ast.walk(statement.value) if isinstance(n, ast.expr))
+        if name and is_made and not reads and name_of(call.func) not in _PASSES_ON:
+            guards = [n for n in scope.around(statement) if isinstance(n, ast.If) and scope.inside(n, loop)]
+            if not guards and of_value(scope.value(statement.targets[0])) in ("", "model"):
+                yield statement, call
+
+
+def _is_used(one: Round, statement: ast.Assign, call: ast.Call) -> bool:
+    """Return whether the round calls what is built, and its building is no forward pass itself."""
+    name = one.scope.expression(statement.targets[0])
+    is_called = any(one.scope.expression(c.func) == name for c in one.scope.calls() if one.scope.inside(c, one.block))
+    return is_called and kind(one.scope, call.func) != "model"
+
+
+def _is_of_one_training(reading: Reading, one: Round, loop: ast.AST) -> bool:
+    """Return whether a loop runs epochs or batches of one training, and not one training each time."""
+    looks = list(one.scope.calls("watch", "preflight"))
+    if any(one.scope.inside(call, loop) for call in looks):
+        return False  # who looks does so in each round of it
+    if loop is one.loops[0]:
+        return len(one.loops) > 1 or any(call.lineno < loop.lineno for call in looks)
+    inner = one.loops[one.loops.index(loop) - 1]  # type: ignore[arg-type]
+    named = name_of(loop.target).lower().strip("_") if isinstance(loop, ast.For) else ""
+    is_over_steps = isinstance(inner, ast.For) and name_of(inner.target).lower() in (*_EPOCHS, "step", "i", "it", "_")
+    return named in _EPOCHS and not is_over_steps
+
+
+def _optimizers(scope: Scope, loop: ast.AST, name: str) -> list[ast.stmt]:
+    return [
+        s for s in scope.statements()
+        if isinstance(s, ast.Assign) and scope.inside(s, loop) and kind(scope, s.value) == "optimizer"
+        and any(scope.expression(n) == name for n in ast.walk(s.value) if isinstance(n, ast.expr))
+    ]  # fmt: skip
+
+
+def _are_plain(statements: list[ast.stmt]) -> bool:
+    return all(s.lineno == s.end_lineno for s in statements)

@@ -1,0 +1,1 @@
+"""Healthy programs, one file per family."""

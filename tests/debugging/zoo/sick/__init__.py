@@ -1,0 +1,1 @@
+"""Sick programs, one file per family."""
