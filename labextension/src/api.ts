@@ -38,14 +38,7 @@ export class Api {
    * that a hub would suspend.
    */
   async get<T>(path: string, params: Params = {}, background = false): Promise<T> {
-    const query = new URLSearchParams();
-    for (const [key, value] of Object.entries(params)) {
-      for (const item of Array.isArray(value) ? value : [value]) {
-        if (item !== undefined && item !== '') {
-          query.append(key, String(item));
-        }
-      }
-    }
+    const query = queryOf(params);
     const key = `${path}?${query}`;
     const kept = this._kept.get(key);
     if (background) {
@@ -63,6 +56,18 @@ export class Api {
     }
     this._keep(key, response.headers.get('ETag'), body);
     return body as T;
+  }
+
+  /** Change something by our routes, and return what they answer. */
+  async send<T>(method: 'POST' | 'DELETE', path: string, params: Params = {}, body?: unknown): Promise<T> {
+    const url = URLExt.join(this._settings.baseUrl, 'nbops/api/v1', path);
+    const init = { method, body: body === undefined ? undefined : JSON.stringify(body) };
+    const response = await this._ask(`${url}?${queryOf(params)}`, init);
+    const answer = await bodyOf(response);
+    if (!response.ok) {
+      throw faultOf(response.status, answer);
+    }
+    return answer as T;
   }
 
   private async _ask(url: string, init: RequestInit): Promise<Response> {
@@ -84,6 +89,18 @@ export class Api {
   }
 
   private readonly _kept = new Map<string, IKept>();
+}
+
+function queryOf(params: Params): URLSearchParams {
+  const query = new URLSearchParams();
+  for (const [key, value] of Object.entries(params)) {
+    for (const item of Array.isArray(value) ? value : [value]) {
+      if (item !== undefined && item !== '') {
+        query.append(key, String(item));
+      }
+    }
+  }
+  return query;
 }
 
 async function bodyOf(response: Response): Promise<unknown> {

@@ -3,9 +3,14 @@
 import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
+import { ICellRef } from './cells';
 import { cutMiddle, formatNumber } from './format';
+import { IJumps, Jumps } from './jumps';
 import { ISeries } from './model';
 import { useSize } from './parts';
+import { IPlace, cellAt, inWords, stepAfterKey } from './readings';
+import { Readout, chartPlace } from './readout';
+import { cellWords } from './seeking';
 import { IScale, asksForLog, extent, joinMarks, logTicks, nearest, pathOf, scale, spread, stepTicks, tickLabels, ticks } from './plot';
 
 const HEIGHT = 190;
@@ -24,13 +29,13 @@ export function Chart(props: IChartProps): JSX.Element {
   const box = React.useRef<HTMLDivElement>(null);
   const { width } = useSize(box);
   const [log, setLog] = React.useState(false);
-  const [at, setAt] = React.useState<number | null>(null);
+  const [at, setAt] = React.useState<IPlace | null>(null);
   const canLog = asksForLog(allValues(props.series));
   return (
     <figure className="jp-nbops-Chart" data-metric={title}>
       <figcaption>
         <b title={title}>{cutMiddle(title, 36)}</b>
-        <Readout series={props.series} at={at} />
+        <Readout title={title} series={props.series} step={at?.step ?? null} trans={trans} />
         {canLog && (
           <button className="jp-nbops-Link" aria-pressed={log} onClick={() => setLog(!log)}>
             {trans.__('log scale')}
@@ -56,34 +61,11 @@ function* allSteps(series: ISeries[]): Iterable<number> {
   }
 }
 
-/** The values under the pointer, or the last ones. */
-function Readout(props: { series: ISeries[]; at: number | null }): JSX.Element {
-  const parts = props.series.map((one, i) => {
-    const index = props.at === null ? one.steps.length - 1 : nearest(one.steps, props.at);
-    if (index < 0) {
-      return null;
-    }
-    const value = one.values[index];
-    // one mark stands for all that are not finite in its pixel column
-    const mark = one.marks.filter(([step]) => step <= one.steps[index]).pop();
-    return (
-      <span key={one.metric} title={one.metric}>
-        {props.at !== null && i === 0 && (
-          <span className="jp-nbops-dim">{one.steps[index].toLocaleString('en-US')}: </span>
-        )}
-        {props.series.length > 1 && <i className="jp-nbops-Swatch" data-series={i} />}
-        {formatNumber(value ?? mark?.[1])}
-      </span>
-    );
-  });
-  return <span className="jp-nbops-Readout">{parts}</span>;
-}
-
 interface IPlotProps extends IChartProps {
   width: number;
   log: boolean;
-  at: number | null;
-  onAt: (step: number | null) => void;
+  at: IPlace | null;
+  onAt: (at: IPlace | null) => void;
 }
 
 function Plot(props: IPlotProps): JSX.Element {
@@ -95,19 +77,20 @@ function Plot(props: IPlotProps): JSX.Element {
   const values = extent(allValues(series), props.log) ?? [0, 1];
   const x = scale(steps[0], steps[1], MARGIN.left, Math.max(MARGIN.left + 40, width - right));
   const y = padded(values, props.log);
-  const move = (event: React.PointerEvent<SVGSVGElement>): void => {
-    const px = event.clientX - event.currentTarget.getBoundingClientRect().left;
-    const share = (px - MARGIN.left) / (x.map(x.hi) - MARGIN.left);
-    props.onAt(x.lo + Math.min(1, Math.max(0, share)) * (x.hi - x.lo));
-  };
+  const at = props.at?.step ?? null;
+  const jumps = React.useContext(Jumps);
   return (
     <svg
       width={width}
       height={HEIGHT}
-      role="img"
+      role="slider"
+      tabIndex={0}
       aria-label={describe(props)}
-      onPointerMove={move}
-      onPointerLeave={() => props.onAt(null)}
+      aria-valuemin={steps[0]}
+      aria-valuemax={steps[1]}
+      aria-valuenow={at ?? steps[1]}
+      aria-valuetext={inWords(series, at, trans, cell => (jumps ? cellWords(trans, jumps.run, cell) : ''))}
+      {...pointing(props, jumps, x, y)}
     >
       <Axes x={x} y={y} width={width} />
       {series.map((one, i) => (
@@ -117,9 +100,57 @@ function Plot(props: IPlotProps): JSX.Element {
         </g>
       ))}
       {named && <EndLabels series={series} labels={labels} x={x} y={y} />}
-      {props.at !== null && <Pointer series={series} at={props.at} x={x} y={y} />}
+      {at !== null && <Pointer series={series} at={at} x={x} y={y} />}
     </svg>
   );
+}
+
+type Pointing = Pick<
+  React.SVGProps<SVGSVGElement>,
+  'onPointerMove' | 'onPointerLeave' | 'onClick' | 'onKeyDown'
+>;
+
+/** Return what pointer and keys do: they choose a step; a click or Enter goes to the cell that logged it. */
+function pointing(props: IPlotProps, jumps: IJumps | null, x: IScale, y: IScale): Pointing {
+  const { series, at, onAt } = props;
+  const go = (cell: ICellRef | null): void => {
+    if (cell) {
+      jumps?.go(chartPlace(props.title), cell);
+    }
+  };
+  const stepUnder = (event: React.MouseEvent<SVGSVGElement>): number => {
+    const px = event.clientX - event.currentTarget.getBoundingClientRect().left;
+    const share = (px - MARGIN.left) / (x.map(x.hi) - MARGIN.left);
+    return x.lo + Math.min(1, Math.max(0, share)) * (x.hi - x.lo);
+  };
+  return {
+    onPointerMove: event => onAt({ step: stepUnder(event), isPinned: false }),
+    onPointerLeave: () => {
+      if (!at?.isPinned) {
+        onAt(null);
+      }
+    },
+    onClick: event => {
+      const step = stepUnder(event);
+      const py = event.clientY - event.currentTarget.getBoundingClientRect().top;
+      onAt({ step, isPinned: true });
+      go(cellAt(series, step, value => Math.abs(y.map(value) - py)));
+    },
+    onKeyDown: event => {
+      if (event.key === 'Enter' || event.key === ' ') {
+        event.preventDefault();
+        go(cellAt(series, at?.step ?? x.hi));
+      } else if (event.key === 'Escape') {
+        onAt(null);
+      } else {
+        const step = stepAfterKey(series, at?.step ?? null, event.key);
+        if (step !== null) {
+          event.preventDefault();
+          onAt({ step, isPinned: true });
+        }
+      }
+    }
+  };
 }
 
 function padded(values: [number, number], log: boolean): IScale {

@@ -28,6 +28,13 @@ export class LazyHost extends Widget {
     this._content?.activate();
   }
 
+  protected override onCloseRequest(msg: Message): void {
+    super.onCloseRequest(msg);
+    if (this.title.closable) {
+      this.dispose(); // else it would be found, detached, by who opens the same page again
+    }
+  }
+
   private _fill(): void {
     if (this._filled) {
       return;

@@ -2,6 +2,7 @@
 
 import { ILayoutRestorer, JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { ICommandPalette, WidgetTracker } from '@jupyterlab/apputils';
+import { INotebookTracker } from '@jupyterlab/notebook';
 import { ISettingRegistry } from '@jupyterlab/settingregistry';
 import { IStateDB } from '@jupyterlab/statedb';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
@@ -11,6 +12,7 @@ import { shortId } from './format';
 import { LazyHost } from './host';
 import { nbopsIcon } from './icon';
 import { Live } from './live';
+import { Notebooks } from './notebooks';
 import { ITools } from './tools';
 
 const CATEGORY = 'nbops';
@@ -18,6 +20,7 @@ const CATEGORY = 'nbops';
 namespace CommandIDs {
   export const openPanel = 'nbops:open-panel';
   export const openRun = 'nbops:open-run';
+  export const openCell = 'nbops:open-cell';
 }
 
 const tools: JupyterFrontEndPlugin<ITools> = {
@@ -25,10 +28,16 @@ const tools: JupyterFrontEndPlugin<ITools> = {
   description: 'Requests, changes and texts that the nbops views share.',
   autoStart: true,
   provides: ITools,
-  optional: [ITranslator, IStateDB],
-  activate: (app: JupyterFrontEnd, translator: ITranslator | null, state: IStateDB | null): ITools => ({
+  optional: [ITranslator, IStateDB, INotebookTracker],
+  activate: (
+    app: JupyterFrontEnd,
+    translator: ITranslator | null,
+    state: IStateDB | null,
+    notebooks: INotebookTracker | null
+  ): ITools => ({
     api: new Api(app.serviceManager.serverSettings),
     live: new Live(app.serviceManager.events),
+    notebooks: new Notebooks(app, notebooks),
     trans: (translator ?? nullTranslator).load('nbops'),
     state,
     wished: [],
@@ -121,6 +130,33 @@ const runs: JupyterFrontEndPlugin<void> = {
   }
 };
 
+const cells: JupyterFrontEndPlugin<void> = {
+  id: 'nbops:cells',
+  description: 'Brings the user to the notebook cell that made something.',
+  autoStart: true,
+  requires: [ITools],
+  activate: (app: JupyterFrontEnd, tools: ITools): void => {
+    const { trans, notebooks } = tools;
+    app.commands.addCommand(CommandIDs.openCell, {
+      label: trans.__('Open Cell'),
+      caption: trans.__('Open a notebook at one of its cells'),
+      icon: nbopsIcon,
+      describedBy: {
+        args: {
+          type: 'object',
+          required: ['path', 'id'],
+          properties: {
+            path: { type: 'string', description: trans.__('Path of the notebook') },
+            id: { type: 'string', description: trans.__('Id of the cell') }
+          }
+        }
+      },
+      execute: args => notebooks.open(String(args.path ?? ''), String(args.id ?? ''))
+    });
+    void app.restored.then(() => notebooks.followAddress());
+  }
+};
+
 async function followSettings(tools: ITools, settings: ISettingRegistry | null): Promise<void> {
   const values = await settings?.load('nbops:panel');
   const read = (): void => {
@@ -143,4 +179,4 @@ function makePage(tools: ITools, id: string, widgetId: string): LazyHost {
   return page;
 }
 
-export default [tools, panel, runs];
+export default [tools, panel, runs, cells];

@@ -7,6 +7,12 @@ export interface IInfo {
   version: string;
   workspace: string;
   exists: boolean;
+  /** Who looks at the panel, as the audit log names them. */
+  user: string;
+  /** Their role; null where there are no roles. */
+  role: 'viewer' | 'editor' | 'approver' | null;
+  /** Why nothing but reading is answered now; empty if there is no such reason. */
+  doubt: string;
 }
 
 export interface IRunRow {
@@ -46,10 +52,20 @@ export interface ICell {
   id: string;
   cell_id: string;
   execution_count: number | null;
+  /** What the points that this execution logged call it; empty if it logs none by itself. */
+  execution: string;
+  /** Only its beginning, unless it was asked for alone. */
   source: string;
   status: string;
   duration_s: number;
   error: IFailure | null;
+}
+
+/** A cell with all that is kept of its source. */
+export interface IWholeCell extends ICell {
+  /** Whether that is what was executed; else secrets were taken out or its end is missing. */
+  is_whole: boolean;
+  is_cut: boolean;
 }
 
 export interface IArtifact {
@@ -74,6 +90,8 @@ export interface IRunDetail extends IRunRow {
   parent: string | null;
   note: string;
   cell_id: string | null;
+  /** Its notebook as the Jupyter server names it; null if it lies elsewhere or there is none. */
+  notebook: string | null;
   params: [string, unknown][];
   tags: [string, string][];
   summary: [string, ISummary][];
@@ -91,6 +109,8 @@ export interface ISeries {
   /** Points that are not finite, one per pixel column: [step, "NaN" | "Infinity" | "-Infinity"]. */
   marks: [number, string][];
   nonfinite: number;
+  /** Where, among these points, another cell begins: [step, cell id, execution]; empty texts are no cell. */
+  cells: [number, string, string][];
 }
 
 export interface IModelRow {

@@ -100,7 +100,13 @@ function PanelView(props: { tools: ITools; widget: NbopsPanel }): JSX.Element {
   const isEmpty = list.total === 0 && !wrong;
   return (
     <>
-      <FilterBox tools={tools} text={text} onText={setText} fault={invalid ? wrong : null} total={list.total} />
+      <FilterBox
+        tools={tools}
+        text={text}
+        onText={setText}
+        fault={invalid ? wrong : null}
+        total={list.total}
+      />
       {banner && <FaultLines fault={banner} />}
       {isEmpty && text.trim() === '' && (
         <Empty text={trans.__('No runs yet. Type in a cell:')} code={FIRST_RUN} />
@@ -113,11 +119,7 @@ function PanelView(props: { tools: ITools; widget: NbopsPanel }): JSX.Element {
         <ModelSection tools={tools} active={seen} />
         <EndpointSection tools={tools} active={seen} />
       </div>
-      {info && (
-        <div className="jp-nbops-Panel-foot" title={info.workspace}>
-          <bdi>{info.workspace}</bdi>
-        </div>
-      )}
+      {info && <Foot info={info} tools={tools} />}
     </>
   );
 }
@@ -176,6 +178,28 @@ function FilterBox(props: IFilterProps): JSX.Element {
         {props.total === null ? '' : trans._n('%2 run', '%2 runs', props.total, props.total.toLocaleString('en-US'))}
       </span>
       {props.fault && <FaultLines fault={props.fault} id="jp-nbops-filter-fault" />}
+    </div>
+  );
+}
+
+/** What the panel reads, and as whom. */
+function Foot(props: { info: IInfo; tools: ITools }): JSX.Element {
+  const { info, tools } = props;
+  return (
+    <div className="jp-nbops-Panel-foot">
+      <span className="jp-nbops-Panel-path" title={info.workspace}>
+        <bdi>{info.workspace}</bdi>
+      </span>
+      {info.role && (
+        <span
+          className="jp-nbops-Chip jp-nbops-Role"
+          data-tone={info.doubt ? 'warn' : 'dim'}
+          title={info.doubt || tools.trans.__('You are %1 here: %2', info.user, info.role)}
+        >
+          {info.doubt && <span aria-hidden="true">! </span>}
+          {info.role}
+        </span>
+      )}
     </div>
   );
 }

@@ -8,10 +8,13 @@ import * as React from 'react';
 import { Fault, toFault } from './api';
 import { Chart } from './chart';
 import { IGroup, groupMetrics } from './groups';
+import { Jumps, NoticeAt, useJumps } from './jumps';
 import { IRunDetail, ISeries } from './model';
 import { FaultLines, useLive, useSize } from './parts';
+import { chartPlace } from './readout';
 import { Artifacts, Cells, Head, Lineage, Params, Part, Summaries } from './runParts';
 import { ITools } from './tools';
+import { WatchBar } from './watchBar';
 
 const FIRST_CHARTS = 12;
 
@@ -93,10 +96,11 @@ function PageView(props: IPageProps): JSX.Element {
       fetching.current.busy = false;
     }
   };
+  const jumps = useJumps(tools, run);
   const known = new Set([id, ...(run?.lineage ?? []).map(node => node.id)]);
   useLive(tools.live.listen.bind(tools.live), seen, subjects => {
     // cells, artifacts and links of a run come with an event of their own id
-    if (subjects === null || subjects.some(s => known.has(s) || /^(cell|art|mv|ep|al)_/.test(s))) {
+    if (subjects === null || subjects.some(s => known.has(s) || /^(cell|art|mv|ep|al|wat|cmd)_/.test(s))) {
       void load(run !== null);
     }
   });
@@ -105,8 +109,9 @@ function PageView(props: IPageProps): JSX.Element {
     <div className="jp-nbops-Page">
       {fault && <FaultLines fault={fault} />}
       {run && (
-        <>
+        <Jumps.Provider value={jumps}>
           <Head run={run} tools={tools} />
+          <WatchBar run={run} tools={tools} pulse={pulse} />
           <Charts run={run} tools={tools} pulse={pulse} />
           <div className="jp-nbops-Columns">
             <Params run={run} tools={tools} />
@@ -115,7 +120,7 @@ function PageView(props: IPageProps): JSX.Element {
           <Cells run={run} tools={tools} />
           <Artifacts run={run} tools={tools} />
           <Lineage run={run} tools={tools} />
-        </>
+        </Jumps.Provider>
       )}
     </div>
   );
@@ -163,7 +168,10 @@ function Charts(props: { run: IRunDetail; tools: ITools; pulse: number }): JSX.E
         <Part title={trans.__('Metrics')} count={groups.length}>
           <div className="jp-nbops-Charts">
             {shown.map(group => (
-              <GroupChart key={group.metrics.join()} group={group} series={series} tools={tools} />
+              <React.Fragment key={group.metrics.join()}>
+                <GroupChart group={group} series={series} tools={tools} />
+                <NoticeAt place={chartPlace(group.title)} />
+              </React.Fragment>
             ))}
           </div>
           {groups.length > shown.length && (

@@ -1,11 +1,12 @@
 // The sections of a run's page: head, parameters, cells, artifacts, lineage.
 
-import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
+import { cellOfFailure, cellOfRecord } from './cells';
 import { cutMiddle, firstLine, formatBytes, formatDuration, formatNumber, formatValue, shortId } from './format';
 import { pickMetrics } from './groups';
-import { IFailure, INode, IRunDetail } from './model';
+import { CellLink, Jumps, NoticeAt } from './jumps';
+import { ICell, INode, IRunDetail } from './model';
 import { Chip } from './parts';
 import { ITools } from './tools';
 
@@ -20,8 +21,7 @@ export function Head(props: IProps): JSX.Element {
   const now = useClock(run.status === 'RUNNING');
   const facts = [
     trans.__('started %1', new Date(run.created_at * 1000).toLocaleString()),
-    formatDuration(run.duration_s ?? Math.max(0, now - run.created_at)),
-    ...(run.cell_id ? [trans.__('cell %1', cutMiddle(run.cell_id, 10))] : [])
+    formatDuration(run.duration_s ?? Math.max(0, now - run.created_at))
   ];
   const key = pickMetrics(run.summary, tools.wished, 4);
   return (
@@ -35,8 +35,13 @@ export function Head(props: IProps): JSX.Element {
             {trans.__('part of %1', shortId(run.parent))}
           </button>
         )}
-        <span className="jp-nbops-Head-facts jp-nbops-dim">{facts.join(' · ')}</span>
+        <span className="jp-nbops-Head-facts jp-nbops-dim">
+          {facts.join(' · ')}
+          {run.cell_id && ' · '}
+          {run.cell_id && <CellLink place="head" cell={{ cellId: run.cell_id, execution: '', record: '' }} />}
+        </span>
       </div>
+      <NoticeAt place="head" />
       {run.note && <p>{run.note}</p>}
       {run.tags.length > 0 && (
         <div className="jp-nbops-Tags">
@@ -47,7 +52,8 @@ export function Head(props: IProps): JSX.Element {
           ))}
         </div>
       )}
-      {run.error && <ErrorCard error={run.error} trans={trans} />}
+      <ErrorCard run={run} tools={tools} />
+      <NoticeAt place="error" />
       {key.length > 0 && (
         <dl className="jp-nbops-Figures">
           {key.map(([name, summary]) => (
@@ -75,16 +81,22 @@ function useClock(ticking: boolean): number {
   return now;
 }
 
-export function ErrorCard(props: { error: IFailure; trans: TranslationBundle }): JSX.Element {
-  const { error, trans } = props;
-  const where = [
-    ...(error.cell_id ? [trans.__('cell %1', error.cell_id)] : []),
-    ...(error.line !== null ? [trans.__('line %1', error.line)] : [])
-  ];
+function ErrorCard(props: IProps): JSX.Element | null {
+  const { trans } = props.tools;
+  const { cells, error } = props.run;
+  if (!error) {
+    return null;
+  }
+  const cell = cellOfFailure(cells, error);
   return (
     <div className="jp-nbops-Error">
       <div>
-        <b>{error.type}</b> <span className="jp-nbops-dim">{where.join(', ')}</span>
+        <b>{error.type}</b>{' '}
+        <span className="jp-nbops-dim">
+          {cell && <CellLink place="error" cell={cell} />}
+          {cell && error.line !== null && ', '}
+          {error.line !== null && trans.__('line %1', error.line)}
+        </span>
       </div>
       <div className="jp-nbops-Error-text">{error.message}</div>
       {error.traceback && (
@@ -175,25 +187,50 @@ export function Cells(props: IProps): JSX.Element | null {
         </thead>
         <tbody>
           {run.cells.map(cell => (
-            <tr key={cell.id} title={cell.cell_id}>
-              <td>[{cell.execution_count ?? ' '}]</td>
-              <td>
-                <Chip status={cell.status} />
-              </td>
-              <td>{formatDuration(cell.duration_s)}</td>
-              <td>
-                <code title={cell.source}>{cutMiddle(firstLine(cell.source), 90)}</code>
-                {cell.error && (
-                  <div className="jp-nbops-Cells-error">
-                    {cell.error.type}: {cell.error.message}
-                  </div>
-                )}
-              </td>
-            </tr>
+            <CellRow key={cell.id} cell={cell} />
           ))}
         </tbody>
       </table>
     </Part>
+  );
+}
+
+function CellRow(props: { cell: ICell }): JSX.Element {
+  const { cell } = props;
+  const jumps = React.useContext(Jumps);
+  const place = `cell:${cell.id}`;
+  const go = (): void => {
+    if (window.getSelection()?.isCollapsed !== false) {
+      jumps?.go(place, cellOfRecord(cell)); // unless somebody marks text to copy it
+    }
+  };
+  return (
+    <>
+      <tr title={cell.cell_id} onClick={go}>
+        <td>
+          <CellLink place={place} cell={cellOfRecord(cell)} isShort />
+        </td>
+        <td>
+          <Chip status={cell.status} />
+        </td>
+        <td>{formatDuration(cell.duration_s)}</td>
+        <td>
+          <code title={cell.source}>{cutMiddle(firstLine(cell.source), 90)}</code>
+          {cell.error && (
+            <div className="jp-nbops-Cells-error">
+              {cell.error.type}: {cell.error.message}
+            </div>
+          )}
+        </td>
+      </tr>
+      {jumps?.notice?.place === place && (
+        <tr className="jp-nbops-Cells-notice">
+          <td colSpan={4}>
+            <NoticeAt place={place} />
+          </td>
+        </tr>
+      )}
+    </>
   );
 }
 

@@ -6,10 +6,12 @@ import { Token } from '@lumino/coreutils';
 
 import { Api } from './api';
 import { Live } from './live';
+import { INotebooks } from './notebooks';
 
 export interface ITools {
   api: Api;
   live: Live;
+  notebooks: INotebooks;
   trans: TranslationBundle;
   /** Where views remember what is open; absent in applications without a state database. */
   state: IStateDB | null;

@@ -1,2 +1,3 @@
 import './base.css';
 import './page.css';
+import './cells.css';

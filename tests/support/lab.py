@@ -1,4 +1,4 @@
-"""A real JupyterLab (or Notebook) server for browser tests, and a workspace with something to see."""
+"""A real JupyterLab server for browser tests, and a workspace with something to see."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbops.core.ids import new_id
 from nbops.core.records import (
@@ -32,6 +32,9 @@ from nbops.core.records import (
     TensorSpec,
 )
 from nbops.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 BUNDLE = Path(__file__).resolve().parents[2] / "src" / "nbops" / "labextension"
 BASE_URL = "/user/alice/"
@@ -67,8 +70,8 @@ class LabServer:
             self.process.wait()
 
 
-def start_server(root: Path, home: Path, *, app: str = "jupyterlab", extension: bool = True) -> LabServer:
-    """Start JupyterLab or Notebook in `root` under a base_url, with settings of its own in `home`.
+def start_server(root: Path, home: Path, *, extension: bool = True) -> LabServer:
+    """Start JupyterLab, with the pages of Notebook 7, in `root` under a base_url, with settings of its own in `home`.
 
     Parameters
     ----------
@@ -76,8 +79,6 @@ def start_server(root: Path, home: Path, *, app: str = "jupyterlab", extension: 
         The folder to serve.
     home : Path
         Where Jupyter keeps configuration, data and its log for this server.
-    app : str
-        ``"jupyterlab"`` or ``"notebook"``.
     extension : bool
         False starts it without nbops' server extension, but with the panel.
     """
@@ -87,9 +88,11 @@ def start_server(root: Path, home: Path, *, app: str = "jupyterlab", extension: 
     token = "browser-test-token"
     log = home / "server.log"
     command = [
-        sys.executable, "-m", app, "--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0",
-        "--ServerApp.ip=127.0.0.1", f"--ServerApp.base_url={BASE_URL}", f"--IdentityProvider.token={token}",
-        "--expose-app-in-browser", f"--ServerApp.jpserver_extensions=nbops={extension}",
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}",
+        "--ServerApp.port_retries=0", "--ServerApp.ip=127.0.0.1", f"--ServerApp.base_url={BASE_URL}",
+        f"--IdentityProvider.token={token}",
+        "--expose-app-in-browser", "--JupyterNotebookApp.expose_app_in_browser=True",
+        f"--ServerApp.jpserver_extensions=nbops={extension}",
     ]  # fmt: skip
     with log.open("wb") as stream:
         process = subprocess.Popen(command, cwd=root, env=_environment(home), stdout=stream, stderr=stream)
@@ -149,6 +152,22 @@ def axe_script() -> Path | None:
 def node_program() -> str | None:
     """Return Node."""
     return shutil.which("node")
+
+
+# ---- pages ----------------------------------------------------------------------------------------------------------
+
+
+def wait_until_restored(page: Page) -> None:
+    """Wait until a front end has restored its layout."""
+    page.wait_for_function("window.jupyterapp && window.jupyterapp.restored", timeout=60_000)
+    page.evaluate("window.jupyterapp.restored")
+
+
+def set_theme(page: Page, *, dark: bool) -> None:
+    """Change the theme of JupyterLab."""
+    theme = "JupyterLab Dark" if dark else "JupyterLab Light"
+    page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", theme)
+    page.wait_for_selector(f"body[data-jp-theme-light='{'false' if dark else 'true'}']", state="attached")
 
 
 # ---- something to see -----------------------------------------------------------------------------------------------

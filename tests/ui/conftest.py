@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
-from lab import LabServer, axe_script, has_bundle, seed_many, seed_story, start_server
+from lab import LabServer, axe_script, has_bundle, seed_many, seed_story, set_theme, start_server, wait_until_restored
 
 from nbops.store.workspace import Workspace
 
@@ -83,9 +84,9 @@ def browser(chromium_path: Path, chromium_flags: list[str]) -> Iterator[Browser]
         opened.close()
 
 
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A fresh page that may ask this machine only."""
+@contextmanager
+def guarded_page(browser: Browser) -> Iterator[Page]:
+    """Open a page that may ask this machine only."""
     context = browser.new_context(viewport={"width": 1360, "height": 860}, reduced_motion="reduce")
     opened = context.new_page()
     asked: list[str] = []
@@ -94,6 +95,20 @@ def page(browser: Browser) -> Iterator[Page]:
     context.close()
     hosts = {urlsplit(url).hostname for url in asked if url.startswith(("http", "ws"))}
     assert hosts <= {"127.0.0.1", "localhost"}, f"the page asked beyond this machine: {hosts}"
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A fresh page."""
+    with guarded_page(browser) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def shared_page(browser: Browser) -> Iterator[Page]:
+    """One page for the tests of a module that leave it as they found it."""
+    with guarded_page(browser) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")
@@ -110,11 +125,8 @@ def open_lab() -> Callable[..., None]:
 
     def open_page(page: Page, server: LabServer, path: str = "lab/workspaces/fresh?reset", dark: bool = False) -> None:
         page.goto(f"{server.url}{path}{'&' if '?' in path else '?'}token={server.token}")
-        page.wait_for_function("window.jupyterapp && window.jupyterapp.restored", timeout=60_000)
-        page.evaluate("window.jupyterapp.restored")
-        theme = "JupyterLab Dark" if dark else "JupyterLab Light"
-        page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", theme)
-        page.wait_for_selector(f"body[data-jp-theme-light='{'false' if dark else 'true'}']", state="attached")
+        wait_until_restored(page)
+        set_theme(page, dark=dark)
 
     return open_page
 

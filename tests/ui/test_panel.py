@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from lab import BASE_URL, LabServer, add_run
+from lab import BASE_URL, LabServer, add_run, wait_until_restored
 
 from nbops.store.workspace import Workspace
 
@@ -63,6 +63,8 @@ def test_ten_thousand_runs_and_only_the_visible_ones_in_the_page(
     assert page.locator("[role=table]").get_attribute("aria-rowcount") == "10004"
     assert page.locator(ROWS).count() < 80
     assert first_row(page) == "digits-cnn-wide"
+    assert page.locator(".jp-nbops-Panel-foot").inner_text().endswith(".nbops")
+    assert page.locator(".jp-nbops-Role").count() == 0  # where there are no roles
     page.locator(".jp-nbops-Table-body").evaluate("body => { body.scrollTop = body.scrollHeight; }")
     expect_text(page, ROWS, "sweep-00000")
     assert page.locator(ROWS).count() < 80
@@ -172,7 +174,7 @@ def test_a_failed_run_shows_its_error_its_cell_and_the_first_nan(
     open_panel(page)
     open_run(page, "digits-lr-0.5")
     expect_text(page, ".jp-nbops-Error", "loss is NaN at step 412")
-    assert "cell 3f1c9a2e-7d41, line 18" in page.locator(".jp-nbops-Head .jp-nbops-Error").inner_text()
+    assert "cell [7], line 18" in page.locator(".jp-nbops-Head .jp-nbops-Error").inner_text()
     page.wait_for_selector(".jp-nbops-Chart[data-metric=loss] .jp-nbops-Marks text")
     titles = page.locator(".jp-nbops-Marks title").all_text_contents()
     assert titles[0] == "loss is NaN from step 200 to 229"
@@ -190,7 +192,7 @@ def test_log_scale_and_values_under_the_pointer(page: Page, lab: LabServer, open
     assert chart.locator(".jp-nbops-Line > path").get_attribute("d") != before
     plain = chart.locator(".jp-nbops-Readout").inner_text()
     chart.locator("svg").hover(position={"x": 120, "y": 60})
-    assert re.match(r"[\d,]+: ", chart.locator(".jp-nbops-Readout").inner_text())
+    assert re.match(r"step [\d,]+: ", chart.locator(".jp-nbops-Readout").inner_text())
     assert chart.locator(".jp-nbops-Readout").inner_text() != plain
 
 
@@ -278,6 +280,29 @@ def test_a_server_that_does_not_answer_is_told_and_forgotten_when_it_does(
     expect_text(page, ".jp-nbops-Filter", "3 runs")
 
 
+def test_the_foot_names_the_role_and_why_only_reading_is_answered(
+    page: Page, start_lab: Callable[..., LabServer], open_lab: Open, screenshots: Path, axe: Callable[..., list[str]]
+) -> None:
+    server = start_lab()
+    Workspace.open(server.root).close()
+    config = server.workspace_path / "config.toml"
+    config.write_text('[roles]\nanna = "approver"\n')
+    open_lab(page, server)
+    page.evaluate("window.jupyterapp.commands.execute('nbops:open-panel')")
+    expect_text(page, ".jp-nbops-Panel-foot .jp-nbops-Role", "viewer")
+    role = page.locator(".jp-nbops-Role")
+    assert re.fullmatch("You are .+ here: viewer", role.get_attribute("title") or "")
+    config.write_text("# no roles any more\n")
+    for _ in range(2):  # a panel that is shown again asks again
+        page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
+    expect_text(page, ".jp-nbops-Role[data-tone=warn]", "viewer")
+    assert role.inner_text() == "! viewer"
+    assert "[roles] has gone" in (role.get_attribute("title") or "")
+    expect_text(page, ".jp-nbops-Empty", "with nb.run(")
+    page.locator("#nbops-panel").screenshot(path=screenshots / "panel-role.png")
+    assert axe(page, "#nbops-panel") == []
+
+
 def test_an_empty_workspace_shows_what_to_type(
     page: Page, start_lab: Callable[..., LabServer], open_lab: Open, screenshots: Path
 ) -> None:
@@ -347,13 +372,9 @@ def test_narrow_and_wide(page: Page, lab: LabServer, open_lab: Open, open_panel:
         assert table.is_visible()
 
 
-def test_notebook_7_shows_panel_and_run(
-    page: Page, start_lab: Callable[..., LabServer], many_runs: Path, screenshots: Path
-) -> None:
-    server = start_lab(many_runs, app="notebook")
-    page.goto(server.page("tree"))
-    page.wait_for_function("window.jupyterapp && window.jupyterapp.restored", timeout=60_000)
-    page.evaluate("window.jupyterapp.restored")
+def test_notebook_7_shows_panel_and_run(page: Page, lab: LabServer, screenshots: Path) -> None:
+    page.goto(lab.page("tree"))
+    wait_until_restored(page)
     page.evaluate("window.jupyterapp.commands.execute('nbops:open-panel')")
     page.wait_for_selector(f"{ROWS} .jp-nbops-Chip")
     page.locator(ROWS, has_text="digits-lr-0.5").first.click()
