@@ -58,7 +58,9 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     home = tmp_path.parent / f"{tmp_path.name}-home"
     home.mkdir(exist_ok=True)
-    for variable in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
+    for variable in (
+        "IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "XDG_STATE_HOME",
+    ):  # fmt: skip
         monkeypatch.setenv(variable, str(home / variable.lower()))
 
 
@@ -92,3 +94,23 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Works
     monkeypatch.setenv("NBOPS_WORKSPACE", str(opened.path))
     yield opened
     _forget()
+
+
+@pytest.fixture
+def shell() -> Iterator[Any]:
+    """A fresh IPython shell in this process, with nbops loaded."""
+    from IPython.core.interactiveshell import InteractiveShell
+    from traitlets.config import Config
+
+    from nbops.magics import unload
+
+    main = sys.modules["__main__"]
+    config = Config()
+    config.HistoryManager.enabled = False
+    InteractiveShell.clear_instance()
+    made = InteractiveShell.instance(config=config)
+    made.run_cell("%load_ext nbops").raise_error()
+    yield made
+    unload(made)
+    InteractiveShell.clear_instance()
+    sys.modules["__main__"] = main

@@ -17,6 +17,8 @@ import code_blocks
 import pytest
 
 import nbops
+from nbops.debugging.preflight.found import checks as preflight
+from nbops.debugging.reading.noting import readings
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -56,10 +58,12 @@ def broken_links(page: Path, text: str, generated: set[str]) -> list[str]:
 # ---- what there is, is documented ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("registry", ["checks", "rules"])
-def test_every_leaf_is_documented_in_full(registry: str) -> None:
-    assert len(getattr(nbops, registry)) > 0
-    assert undocumented(getattr(nbops, registry)) == []
+@pytest.mark.parametrize(
+    "registry", [nbops.checks, nbops.rules, preflight, readings], ids=("checks", "rules", "preflight", "readings")
+)
+def test_every_leaf_is_documented_in_full(registry: Mapping[str, Callable[..., Any]]) -> None:
+    assert len(registry) > 0
+    assert undocumented(registry) == []
 
 
 def test_a_leaf_without_a_section_is_found() -> None:
@@ -100,11 +104,12 @@ def test_every_error_is_documented() -> None:
 def test_every_setting_is_documented() -> None:
     import msgspec
 
-    from nbops.core.settings import Settings
+    from nbops.core.settings import TABLES, Settings
 
     page = reference.settings_page()
     for field in msgspec.structs.fields(Settings):
-        assert re.search(rf"\| `{field.name}` \| `NBOPS_{field.name.upper()}` \| .+ \| .{{10,}} \|", page), field.name
+        variable = "—" if field.name in TABLES else f"`NBOPS_{field.name.upper()}`"
+        assert re.search(rf"\| `{field.name}` \| {variable} \| .+ \| .{{10,}} \|", page), field.name
 
 
 def test_every_public_name_is_documented_and_no_list_of_parameters_has_gaps() -> None:

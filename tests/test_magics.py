@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from traitlets.config import Config
 
 from nbops.core.records import Cell, Run, RunStatus
 from nbops.magics import MAX_ERRORS, cell_to_line, load, unload
@@ -23,23 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nbops.store.workspace import Workspace
-
-
-@pytest.fixture
-def shell() -> Iterator[Any]:
-    """A fresh IPython shell in this process, with nbops loaded."""
-    from IPython.core.interactiveshell import InteractiveShell
-
-    main = sys.modules["__main__"]
-    config = Config()
-    config.HistoryManager.enabled = False
-    InteractiveShell.clear_instance()
-    made = InteractiveShell.instance(config=config)
-    made.run_cell("%load_ext nbops").raise_error()
-    yield made
-    unload(made)
-    InteractiveShell.clear_instance()
-    sys.modules["__main__"] = main
 
 
 def ran(shell: Any, source: str, **options: Any) -> Any:
@@ -496,3 +477,21 @@ def test_completion_works_in_a_kernel(kernel: Kernel) -> None:
     code = "%%mlops ru"
     reply = kernel.client.complete(code, len(code), reply=True, timeout=60)["content"]
     assert reply["matches"] == ["run", "runs"]
+
+
+def test_in_a_kernel_preflight_names_cell_and_line(kernel: Kernel) -> None:
+    kernel.run(
+        "\n\nimport torch\nfrom torch import nn\nclass Net(nn.Module):\n    def __init__(self, width):\n"
+        "        super().__init__()\n        self.fc = nn.Linear(width, 3)\n    def forward(self, x):\n"
+        "        return self.fc(x)",
+        "cell-net",
+    )
+    kernel.run("net = Net(9)\nloss = nn.MSELoss()\nx, y = torch.randn(8, 20), torch.randn(8)", "cell-data")
+    reply = kernel.run("%mlops preflight net x y --loss loss", "cell-look")
+    assert "shape-mismatch  fc  cell [2], line 8" in texts(reply)[0]
+    again = kernel.run(
+        "found = nb.preflight(nn.Linear(20, 1), (x, y), loss=loss).errors[0]\n"
+        "found.name, found.cell_id, found.line, found.code",
+        "cell-again",
+    )
+    assert texts(again) == ["('broadcast-loss', 'cell-data', 2, 'loss = nn.MSELoss()')"]

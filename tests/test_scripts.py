@@ -36,7 +36,7 @@ def test_constraints_are_names_and_versions_only() -> None:
     assert not any(line.startswith("nbops==") for line in lines)
 
 
-@pytest.mark.parametrize("name", ["constraints.txt", "bench-constraints.txt"])
+@pytest.mark.parametrize("name", ["constraints.txt", "bench-constraints.txt", "mlflow-integrations.txt"])
 def test_the_committed_constraints_pin_torch_and_name_no_place(name: str) -> None:
     lines = (ROOT / "requirements" / name).read_text().splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]

@@ -33,12 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(f"nbops {__version__}")
         return DONE
-    if words[:1] == ["mlflow-server"]:
-        from nbops.server.mlflow.standalone import main as serve_mlflow
-
-        return serve_mlflow(words[1:])
     as_json = "--json" in words
     try:
+        if words[:1] == ["mlflow-server"]:
+            from nbops.server.mlflow.standalone import main as serve_mlflow
+
+            return serve_mlflow(words[1:])
         value = dispatch([word for word in words if word != "--json"], Call())
         if value is not None:
             print(_json(value) if as_json else _text(value), flush=True)

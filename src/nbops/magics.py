@@ -1,6 +1,6 @@
 """IPython glue: `%mlops`, `%%mlops`, the hooks that record cells, completion; and taking all of it away again.
 
-What the verbs do is in `nbops.verbs`; how a cell is recorded, in `nbops.tracking.cells`.
+What the verbs do is in `nbops.verbs`; how a cell is recorded, in `nbops.tracking.capture.cells`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import ChainMap
 from collections.abc import Callable
 from typing import Any
 
-from nbops.tracking.cells import CellRecorder
+from nbops.tracking.capture.cells import CellRecorder
 from nbops.verbs.completion import complete_line
 from nbops.verbs.grammar import Call, dispatch
 from nbops.verbs.words import UsageError, split
@@ -72,6 +72,7 @@ class Session:
         self._thread = threading.get_ident()
         self._cells: list[Any] = []  # cells that execute now, outermost first: a magic may run cells inside a cell
         self._quiet: set[str] = set()
+        self._endings: list[Callable[[], Any]] = []
         self._replaced: dict[str, Any] = {}
         self._matcher = self._make_matcher()
 
@@ -106,6 +107,7 @@ class Session:
         """Take everything away; a run of the executing cell ends here."""
         from IPython.core.interactiveshell import ExecutionResult
 
+        self._end_things()
         if self._cells:
             self._end_cell(ExecutionResult(None))  # type: ignore[no-untyped-call]
         self._recorder.close()
@@ -134,6 +136,7 @@ class Session:
             namespace=ChainMap(local_ns or {}, self.shell.user_ns),
             is_cell=is_cell,
             open_run=self._open_run if is_recording else None,
+            end_with_cell=self._endings.append if self._cells else None,
             notes=(f"Cells are not recorded after {MAX_ERRORS} errors: {self.errors[-1]}",) if self.is_off else (),
         )
         value = dispatch([*words[is_cell:]], call)
@@ -174,13 +177,30 @@ class Session:
             return
         self._cells.pop()
         if not self._cells:
+            self._end_things()
             self._guard(self._end_cell, result)
+
+    def _end_things(self) -> None:
+        """End what lasts as long as its cell: a watch. Also where recording is off."""
+        while self._endings:
+            value = self._endings.pop()()
+            if value is not None:
+                self._display(value)
 
     def _end_cell(self, result: Any) -> None:
         for live in self._recorder.after(result):
             if live.id not in self._quiet:
                 self._display(live)
             self._quiet.discard(live.id)
+        error = result.error_in_exec
+        if isinstance(error, RuntimeError | MemoryError) and "torch" in sys.modules:
+            self._explain_memory(error)
+
+    def _explain_memory(self, error: BaseException) -> None:
+        from nbops.debugging.memory import oom
+
+        if oom.is_out_of_memory(error):
+            self._display(oom.explain(error))
 
     def _guard(self, hook: Callable[[Any], Any], argument: Any) -> None:
         """Call a hook so that its error never reaches the cell; after `MAX_ERRORS` the hooks are off."""

@@ -26,7 +26,7 @@ class Client:
     """One connection that is kept open."""
 
     def __init__(self, uri: str) -> None:
-        place = urlsplit(uri)
+        self.uri, place = uri, urlsplit(uri)
         self.connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=60)
 
     def ask(self, path: str, fields: Any) -> Any:
@@ -110,6 +110,38 @@ def singles_ms(client: Client, count: int) -> float:
         client.ask("runs/log-metric", {"run_id": run, "key": "loss", "value": 0.5, "timestamp": NOW, "step": step})
         took.append(time.perf_counter() - begin)
     return 1e3 * statistics.median(took)
+
+
+def history_ms(client: Client, points: int) -> float:
+    """Return the median of three readings of one metric's history by MLflow's client, which asks for pages."""
+    from mlflow.tracking import MlflowClient
+
+    run, took = client.new_run(), []
+    for start in range(0, points, 1000):
+        metrics = [{"key": "loss", "value": i / 7, "timestamp": NOW + i, "step": i} for i in range(start, start + 1000)]
+        client.ask("runs/log-batch", {"run_id": run, "metrics": metrics})
+    reader = MlflowClient(client.uri)
+    for _ in range(3):
+        begin = time.perf_counter()
+        history = reader.get_metric_history(run, "loss")
+        took.append(time.perf_counter() - begin)
+        assert [point.step for point in history] == list(range(points))
+    return 1e3 * statistics.median(took)
+
+
+@pytest.mark.leaks("MLflow's client keeps its connections open")
+def test_reading_a_history_with_the_client(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "token")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    (tmp_path / "peer").mkdir()
+    with ours(tmp_path) as client:
+        mine = history_ms(client, 100_000)
+    with theirs(tmp_path / "peer") as client:
+        peer = history_ms(client, 100_000)
+    name = f"MLflow {mlflow.__version__} server"
+    bench.row(GROUP, "history of 100,000 points by MLflow's client", ours=mine, unit="ms", peers={name: peer})
+    assert mine < peer
 
 
 def test_logging_over_http(bench: Any, tmp_path: Path) -> None:

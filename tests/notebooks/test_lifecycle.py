@@ -51,7 +51,10 @@ def answer(client: BlockingKernelClient, message_id: str) -> dict[str, Any]:
 
 
 def execute(client: BlockingKernelClient, code: str, *, cell_id: str) -> dict[str, Any]:
-    return answer(client, send(client, code, cell_id=cell_id))
+    reply = answer(client, send(client, code, cell_id=cell_id))
+    while reply["status"] == "aborted":  # a kernel throws away what reaches it right after an error
+        reply = answer(client, send(client, code, cell_id=cell_id))
+    return reply
 
 
 def begin(client: BlockingKernelClient, code: str, folder: Path, *, cell_id: str) -> str:

@@ -20,6 +20,7 @@ class Checker(HTMLParser):
         self.tags: set[str] = set()
         self.attributes: set[str] = set()
         self.sources: list[str] = []
+        self.pictures: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
@@ -30,7 +31,8 @@ class Checker(HTMLParser):
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
-        self.attributes |= {name for name, _ in attrs}
+        self.attributes |= {name for name, _ in attrs if (tag, name) != ("image", "href")}
+        self.pictures += [value or "" for name, value in attrs if (tag, name) == ("image", "href")]
 
     def handle_endtag(self, tag: str) -> None:
         if tag not in VOID:
@@ -47,6 +49,7 @@ def check_html(markup: str) -> Checker:
     assert not [name for name in found.attributes if name.startswith("on")]
     assert not found.attributes & {"href", "srcset", "action", "data", "background"}
     assert all(source.startswith("data:image/svg+xml,") for source in found.sources)
+    assert all(picture.startswith("data:image/png;base64,") for picture in found.pictures)
     assert not re.search(r"url\(|@import", markup.partition("</style>")[0])
     assert len(markup.encode()) <= html.MAX_BYTES
     return found

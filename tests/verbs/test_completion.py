@@ -59,7 +59,7 @@ def test_verbs_options_and_choices() -> None:
     assert offered("ru") == ["run", "runs"]
     assert offered("runs --la") == ["--last"]
     assert offered("runs --last 3 --") == ["--order-by"]
-    assert offered("watch net --on-error ") == ["warn", "stop"]
+    assert offered("watch net --on-error ") == ["warn", "pause", "stop", "rollback"]
     assert offered("help ru") == ["run", "runs"]
     assert offered("help runs ") == []
     assert offered("nonsense x") == []

@@ -136,7 +136,7 @@ def test_variables_are_found_by_name_and_by_attribute() -> None:
 
 def test_verbs_that_work_on_variables_say_so_on_the_command_line() -> None:
     for name in (name for name, found in verbs.items() if found.is_notebook_only):
-        line = f"{name} {' '.join('x' for a in verbs[name].arguments if not a.is_option)}"
+        line = f"{name} {' '.join('1' if a.kind is int else 'x' for a in verbs[name].arguments if not a.is_option)}"
         with pytest.raises(UsageError, match=f"'{name}' needs a notebook"):
             said(line, TERMINAL)
     assert "(in a notebook)" in mimebundle(said("help", TERMINAL))["text/plain"]

@@ -16,10 +16,10 @@ import nbops as nb
 from nbops.core.display import Shown, mimebundle
 from nbops.core.ids import new_id
 from nbops.core.records import Alias, ModelVersion, Signature
-from nbops.tracking.associations import Correlation
-from nbops.tracking.comparing import Axis, Parallel
+from nbops.tracking.comparing.associations import Correlation
+from nbops.tracking.comparing.comparison import Axis, Parallel
+from nbops.tracking.comparing.overlays import Curve, Overlay
 from nbops.tracking.confusion import Confusion, count
-from nbops.tracking.overlays import Curve, Overlay
 from nbops.view import heatmaps, html, parallel
 from nbops.view.comparing import MAX_BYTES, PLOTLY
 from nbops.view.format import columns

@@ -11,7 +11,7 @@ from markup import EVIL, check_html
 
 from nbops.view import html, text
 from nbops.view.bundles import bundle
-from nbops.view.cards import Card, Chip, Code, Facts, Grid, Key, Mono, Note, chip
+from nbops.view.cards import Card, Chip, Code, Facts, Grid, Item, Key, Mono, Note, Ranked, Section, chip
 from nbops.view.figures import Figure, Line
 from nbops.view.format import columns
 from nbops.view.graphs import Graph, Node
@@ -25,6 +25,7 @@ def full(word: str, rows: int = 3) -> Card:
         (
             Grid((word, "n"), tuple((Mono(word), word) for _ in range(rows)), frozenset({1}), 1, word),
             Grid((word, word), ((chip(word), word),)), Note(word), Note(word, "bad"), Facts(word, ((word, word),) * 30),
+            Section(word, Chip("✓", word, "ok"), (word, word)), Ranked(word, (Item(word, word, ((word, word),)),) * 3),
             Code(word), Figure(word, (Line(word, range(500), range(500)),), x=word), Graph(nodes, (("a", word, "b"),)),
         ),
         (word,),

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from markup import EVIL, check_html
 
+from nbops.core.commands import Command
 from nbops.core.display import Shown, mimebundle, renderers
 from nbops.core.ids import new_id
 from nbops.core.mlflow_records import Experiment, RegisteredVersion
+from nbops.core.mutes import Mute
 from nbops.core.protocols import StepOutcome
 from nbops.core.records import (
     Alias,
     AliasMove,
+    Cause,
     Cell,
     CheckReport,
     CheckResult,
@@ -40,6 +43,7 @@ from nbops.core.records import (
     replace,
 )
 from nbops.core.table import Table
+from nbops.core.watches import WatchState
 from nbops.tracking.reading import Lineage, Series, find, lineage, series
 from nbops.tracking.runs import end, run, start
 from nbops.view.format import columns
@@ -90,6 +94,11 @@ def records(word: str = "digits") -> dict[str, Any]:
         "experiment": Experiment(id="exp_3", name=word, artifact_location=word, tags={word: word}, **base),
         "mlflow-version": RegisteredVersion(id="rmv_1", name=word, number=1, parent=word, description=word, source=word,
                                             tags={word: word}, **base),
+        "command": Command(id=new_id("cmd"), name="set-lr", status="applied", parent=word, value=0.1, actor=word,
+                           step=7, note=word, **base),
+        "watch": WatchState(id=new_id("wat"), name=word, status="paused", parent=word, model=word, step=7, note=word,
+                            actor=word, lr=0.1, changes=({"step": 7, "what": "pause", "by": word},), **base),
+        "mute": Mute(id=new_id("mute"), name=word, layer=word, notebook=word, actor=word, **base),
         "endpoint": Endpoint(id=new_id("ep"), name=word, url=word, status="READY", pid=42, models=[f"{word}/3"],
                              ref=word, **base),
     }  # fmt: skip
@@ -259,6 +268,59 @@ def test_a_watch_shows_whether_it_is_open_and_what_it_found() -> None:
     shown(Watch(records(EVIL)["diagnosis"], is_open=True, name=EVIL))
 
 
+def test_a_diagnosis_shows_its_evidence_place_and_ranked_causes_with_a_patch(workspace: Workspace) -> None:
+    causes = [
+        Cause(text="the learning rate is too high", test="a rate ten times smaller lets the loss fall",
+              fix="Divide it by 10.", confidence=0.7, name="lr-too-high"),
+        Cause(text="clip_grad_norm_ is called too late", test="print the norm before the step", fix="Call it earlier.",
+              patch=" loss.backward()\n+if True:\n+    clip(net)", confidence=0.35, name="clip-too-late"),
+    ]  # fmt: skip
+    found = replace(
+        records()["diagnosis"], step=-1, causes=causes, expected="(32, 10)", got="(32, 1)", line=4,
+        code="loss = f(x, y)", fix="Divide it by 10.",
+        evidence={"first_loss": 2.3, "layers": ["a", "b"]},
+    )  # fmt: skip
+    text, markup = shown(found)
+    assert "before the first step · digits" in text
+    assert "evidence  expected (32, 10) · got (32, 1) · first loss 2.3 · layers a, b" in text
+    assert text.splitlines()[-13:] == [
+        "line 4 of cell digits:",
+        "    loss = f(x, y)",
+        "Likely causes",
+        "1. The learning rate is too high (70 %)",
+        "   to tell it: a rate ten times smaller lets the loss fall",
+        "   fix: Divide it by 10.",
+        "2. clip_grad_norm_ is called too late (35 %)",
+        "   to tell it: print the norm before the step",
+        "   fix: Call it earlier.",
+        "Patch for cause 2 of your lines:",
+        "     loss.backward()",
+        "    +if True:",
+        "    +    clip(net)",
+    ]
+    assert markup.count("<li>") == 2
+    assert "+    clip(net)" in markup
+
+
+def test_a_watch_tells_three_findings_in_full_and_the_others_in_a_line_each(workspace: Workspace) -> None:
+    one = replace(records()["diagnosis"], what="It is so.")
+    found = [
+        replace(one, name="late-error", status="error", confidence=0.9, step=9),
+        replace(one, name="hint", status="hint", confidence=0.99, step=0),
+        replace(one, name="sure-warning", status="warning", confidence=0.95, step=7),
+        replace(one, name="unsure-error", status="error", confidence=0.5, step=1),
+        replace(one, name="early-error", status="error", confidence=0.9, step=-1),
+    ]
+    text, markup = shown(Watch(*found, is_open=True))
+    heads = [line.split()[2] for line in text.splitlines() if "· confidence" in line]
+    assert heads == ["early-error", "late-error", "unsure-error"]
+    assert text.count("It is so.") == 3
+    assert [line.split()[2] for line in text.splitlines() if line.startswith(("! ", "i "))] == ["sure-warning", "hint"]
+    assert "✕ error  early-error   before the first step · digits · confidence 90 %" in text
+    assert "2 more" in text
+    assert markup.count("It is so.") == 3
+
+
 def test_a_version_shows_its_aliases_signature_and_parity(workspace: Workspace) -> None:
     outputs = [{"name": "logits", "max_abs": 1.25e-6, "max_rel": 3e-7}, {"name": "other", "max_abs": 1e-9}]
     version = replace(records()["model"], parity={"verdict": "pass", "rows": 512, "outputs": outputs, "worst": None})
@@ -277,6 +339,36 @@ def test_a_version_shows_its_aliases_signature_and_parity(workspace: Workspace) 
     loaded = LoadedModel()
     loaded.version = version  # type: ignore[attr-defined]
     assert shown(loaded)[0].startswith("✓ loaded  digits/3")
+
+
+def test_a_version_shows_its_data_or_says_that_none_is_recorded(workspace: Workspace) -> None:
+    none = "No data is recorded with it: name it with nb.run(data=…)."
+    data = records()["dataset"]
+    workspace.store.put(data)
+    with run("fit") as bare, run("fit", data=data) as fed:
+        pass
+    versions = [replace(records()["model"], parent=parent) for parent in (bare.id, None, fed.id)]
+    texts = [shown(version)[0] for version in versions]
+    assert [none in text for text in texts] == [True, True, False]
+    assert "data  digits/4 1,797 rows" in texts[2]
+
+
+def test_a_run_shows_how_far_it_is_from_production(workspace: Workspace) -> None:
+    with run("old") as old:
+        old.log(0, val_acc=0.9, loss=0.5)
+    with run("new") as new:
+        new.log(0, val_acc=0.92, loss=0.4, other=1.0)
+    before = shown(new.record)[0]
+    assert "production" not in before
+    workspace.store.put(replace(records()["model"], number=3, parent=old.id, metrics={"loss": 0.45}))
+    workspace.store.put(records()["alias"])
+    text, markup = shown(new.record)
+    assert "val_acc 0.92 (+0.02 to production)" in text
+    assert "loss 0.4 (-0.05 to production)" in text  # as registered, not as the run logged it
+    assert "other 1 (" not in text
+    assert "In production: digits@prod = digits/3." in text
+    assert "+0.02 to production" in markup
+    assert "production" not in shown(old.record)[0]
 
 
 def test_parity_shows_each_output_and_the_verdict() -> None:

@@ -21,7 +21,7 @@ from nbops.verbs.grammar import Call, argument, verb
 )  # fmt: skip
 def compare(call: Call, *, runs: list[str], metric: list[str]) -> Any:
     """Compare runs: what differs, how far each came, which parameter matters, what is in production."""
-    from nbops.tracking.comparing import compare as compare_runs
+    from nbops.tracking.comparing.comparison import compare as compare_runs
     from nbops.verbs.finding import SHORT, record_of
 
     named = [record_of(word) if SHORT.fullmatch(word) else str(word) for word in runs]

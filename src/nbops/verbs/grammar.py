@@ -83,6 +83,8 @@ class Call:
         Whether the verb stands at the top of a cell, ``%%mlops``.
     open_run : callable or None
         Opens a run that ends with the cell; None where there are no cells.
+    end_with_cell : callable or None
+        Calls what it is given when the cell has ended, however it ended, and shows what that returns.
     notes : tuple of str
         What the status should say about this session.
     """
@@ -90,6 +92,7 @@ class Call:
     namespace: Mapping[str, Any] | None = None
     is_cell: bool = False
     open_run: Callable[..., Any] | None = None
+    end_with_cell: Callable[[Callable[[], Any]], None] | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -109,6 +112,18 @@ class Call:
             raise UsageError("cells are not recorded, so the run would not end with this one",
                              hint="Load the extension again: %reload_ext nbops")  # fmt: skip
         self.open_run(name, quiet=quiet, **options)
+
+    def at_cell_end(self, ending: Callable[[], Any]) -> None:
+        """Call `ending` when this cell has ended, however it ended, and show what it returns.
+
+        Raises
+        ------
+        UsageError
+            There are no cells here.
+        """
+        if self.end_with_cell is None:
+            raise UsageError("there is no cell that could end", hint="Write it as %mlops, without the second %.")
+        self.end_with_cell(ending)
 
     def variable(self, name: str) -> Any:
         """Return the notebook's variable `name` (``a`` or ``a.b``).
@@ -279,7 +294,7 @@ def dispatch(words: list[str], call: Call) -> Any:
     if name in ("-h", "--help"):
         name, rest = "help", []
     if name not in verbs:
-        hint = did_you_mean(name, verbs) or f"List the verbs with: {call.command} help"
+        hint = (not name.startswith("-") and did_you_mean(name, verbs)) or f"List the verbs with: {call.command} help"
         raise UsageError(f"no {'option' if name.startswith('-') else 'verb'} '{name}'", hint=hint)
     found = verbs[name]
     values = found.parse(rest)

@@ -9,27 +9,38 @@ from nbops.verbs.grammar import Call, argument, verb
 
 @verb(
     "import",
-    argument("source", "a file or folder of MLflow, W&B, trackio or TensorBoard, or a database URL", completes="paths"),
-    argument("--format", "mlflow-database, mlflow-files, wandb, trackio, tensorboard; found out if absent"),
-    examples=("%mlops import mlruns", "%mlops import wandb/", "%mlops import postgresql://team@db/mlflow"),
+    argument(
+        "source", "a bundle; a file or folder of MLflow, W&B, trackio or TensorBoard; a database URL", completes="paths"
+    ),
+    argument("--format", "bundle, mlflow-database, mlflow-files, wandb, trackio, tensorboard; found out if absent"),
+    examples=(
+        "%mlops import shared.nbops.zip",
+        "%mlops import mlruns",
+        "%mlops import wandb/",
+        "%mlops import postgresql://team@db/mlflow",
+    ),
 )
 def import_(call: Call, *, source: str, format: str | None) -> Any:
-    """Bring runs of another tool into the workspace; twice adds nothing."""
-    from nbops.tracking.importing import import_runs
+    """Bring runs of another workspace or tool into this one; twice adds nothing."""
+    from nbops.tracking.exchange.importing import import_runs
 
     return import_runs(source, format=format)
 
 
 @verb(
     "export",
-    argument("path", "the folder to write to", completes="paths"),
+    argument("path", "the folder to write to; for a bundle the file", completes="paths"),
     argument("where", "which runs: metrics.acc > 0.9; all if absent", form="expression", completes="fields"),
-    argument("--format", "parquet or mlflow", default="parquet", choices=("parquet", "mlflow")),
-    examples=("%mlops export runs-as-tables", '%mlops export out --format mlflow tags.team == "x"'),
+    argument("--format", "parquet, mlflow or bundle", default="parquet", choices=("parquet", "mlflow", "bundle")),
+    examples=(
+        "%mlops export runs-as-tables",
+        '%mlops export out --format mlflow tags.team == "x"',
+        "%mlops export shared.nbops.zip --format bundle",
+    ),
 )
 def export(call: Call, *, path: str, where: str, format: str) -> Any:
-    """Write runs, with all their points, to Parquet or to MLflow's file store."""
-    from nbops.tracking.exporting import export_runs
+    """Write runs, with all their points, to Parquet, to MLflow's file store, or to a bundle for another workspace."""
+    from nbops.tracking.exchange.exporting import export_runs
 
     return export_runs(path, where=where or None, format=format)
 

@@ -94,6 +94,10 @@ def names_of(sort: str, fragment: str, namespace: Mapping[str, Any] | None) -> l
         from nbops.data.checking import checks
 
         return list(checks)
+    if sort == "rules":
+        from nbops.debugging.rules import rules
+
+        return list(rules)
     if sort == "kinds":
         return [f"{kind[:-2]}es" if kind.endswith("is") else f"{kind}es" if kind.endswith("s") else f"{kind}s"
                 for kind in kinds]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Verbs that go back to a run's notebook: reproducible, verify, rerun, checkout, diff."""
+"""Verbs that let a run come out again, or say why it would not: seed, reproducible, verify, fingerprint, diff …"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TIMEOUT = argument("--timeout", "longest time for all cells, seconds", kind=flo
 
 def _run(text: str) -> Run:
     from nbops.store.workspace import workspace
-    from nbops.tracking.history import run_of
+    from nbops.tracking.code.history import run_of
     from nbops.verbs.finding import SHORT, record_of
 
     if not SHORT.fullmatch(text):
@@ -25,10 +25,24 @@ def _run(text: str) -> Run:
     return found
 
 
+@verb(
+    "seed",
+    argument("value", "a whole number from 0", kind=int),
+    argument("--fast", "leave torch its faster algorithms, which may differ from run to run", form="flag"),
+    examples=("%mlops seed 42",),
+    is_notebook_only=True,
+)
+def seed(call: Call, *, value: int, fast: bool) -> Any:
+    """Seed all random generators of this notebook, and let the open run remember it."""
+    from nbops.tracking.machine.seeding import seed as set_seed
+
+    return set_seed(value, deterministic=not fast)
+
+
 @verb("reproducible", _RUN, examples=("%mlops reproducible baseline",))
 def reproducible(call: Call, *, run: str) -> Any:
     """Say whether a run would come out again from top to bottom, and if not, which cells are why."""
-    from nbops.tracking.reproducibility import reproducible as judge
+    from nbops.tracking.code.reproducibility import reproducible as judge
 
     return judge(_run(run))
 
@@ -73,13 +87,23 @@ def checkout(call: Call, *, run: str, to: str | None) -> Any:
     return write(_run(run), to=to)
 
 
+@verb("fingerprint", _RUN, examples=("%mlops fingerprint baseline",))
+def fingerprint(call: Call, *, run: str) -> Any:
+    """Show a content hash each for a run's code, data, parameters, environment, model and results."""
+    from nbops.tracking.code.fingerprints import fingerprint as take
+
+    return take(_run(run))
+
+
 @verb(
     "diff",
     argument("a", "a run", completes="runs"), argument("b", "another run", completes="runs"),
+    argument("--tolerance", "how far apart the numbers of a watched layer may be", kind=float, default=0.001,
+             values="SHARE"),
     examples=("%mlops diff baseline wider",),
 )  # fmt: skip
-def diff(call: Call, *, a: str, b: str) -> Any:
-    """Show two runs side by side: cells, parameters, environment, data and metrics."""
-    from nbops.tracking.differences import diff as differ
+def diff(call: Call, *, a: str, b: str, tolerance: float) -> Any:
+    """Show which parts of two runs differ, and both side by side: cells, parameters, environment, metrics, layers."""
+    from nbops.tracking.code.differences import diff as differ
 
-    return differ(_run(a), _run(b))
+    return differ(_run(a), _run(b), tolerance=tolerance)

@@ -1,4 +1,4 @@
-"""Verbs of the workspace: status, init, doctor, audit."""
+"""Verbs of the workspace: status, init, doctor, audit, roles."""
 
 from __future__ import annotations
 
@@ -49,3 +49,11 @@ def audit(call: Call, *, last: int) -> Any:
     from nbops.store.auditing import audit as walk_log
 
     return walk_log(last=last)
+
+
+@verb("roles", examples=("%mlops roles",))
+def roles(call: Call) -> Any:
+    """Show who may do what through the servers' routes, as config.toml says."""
+    from nbops.verbs.roles import read_trust
+
+    return read_trust()

@@ -26,6 +26,10 @@ _STATES = {
     "error": ("✕", "error", "bad"),
     "warning": ("!", "warning", "warn"),
     "hint": ("i", "hint", "live"),
+    "muted": ("–", "muted", "dim"),
+    "open": ("●", "open", "live"),
+    "paused": ("❚❚", "paused", "warn"),
+    "closed": ("■", "closed", "dim"),
     "STARTING": ("●", "starting", "live"),
     "READY": ("✓", "ready", "ok"),
     "ready": ("✓", "ready", "ok"),
@@ -116,7 +120,33 @@ class Picture:
     lines: tuple[str, ...]
 
 
-Part = Grid | Note | Facts | Code | Figure | Graph | Picture
+@dataclass(frozen=True)
+class Section:
+    """The head of one of several things in a card: state, name, and the facts that place it."""
+
+    title: str
+    chip: Chip | None = None
+    facts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Item:
+    """One entry of `Ranked`: what it is, how sure, and lines of ``(label, sentence)`` below it."""
+
+    text: str
+    note: str = ""
+    lines: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A numbered list, first things first."""
+
+    title: str
+    items: tuple[Item, ...]
+
+
+Part = Grid | Note | Facts | Code | Figure | Graph | Picture | Section | Ranked
 
 
 @dataclass(frozen=True)

@@ -6,19 +6,19 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from nbops.core.display import Bundle
-from nbops.tracking.associations import METHOD, Correlation, Importance
+from nbops.tracking.comparing.associations import METHOD, Correlation, Importance
 from nbops.view import heatmaps, parallel
 from nbops.view.bundles import bundle
 from nbops.view.cards import Card, Facts, Grid, Key, Note, Part, Picture
 from nbops.view.figures import MAX_LINES, Figure, Line, plotly, svg
-from nbops.view.format import MISSING, duration, number, plural, quantity
+from nbops.view.format import MISSING, duration, number, plural, quantity, signed
 from nbops.view.heatmaps import HeatMap
 
 if TYPE_CHECKING:  # they bring the store along, and every renderer is loaded to show a line of help
-    from nbops.tracking.comparing import Comparison, MetricRow, Parallel, ParamRow
+    from nbops.tracking.comparing.comparison import Comparison, MetricRow, Parallel, ParamRow
+    from nbops.tracking.comparing.overlays import Overlay
+    from nbops.tracking.comparing.production import Production
     from nbops.tracking.confusion import Confusion
-    from nbops.tracking.overlays import Overlay
-    from nbops.tracking.production import Production
 
 PLOTLY = "application/vnd.plotly.v1+json"
 MAX_BYTES = 60_000
@@ -66,13 +66,9 @@ def _keys(value: Comparison) -> tuple[Key, ...]:
         note = value.labels[at] if len(value.runs) > 1 else ""
         apart = production[row.metric].differences[at] if row.metric in production else None
         if apart is not None:
-            note = f"{note + ', ' if note else ''}{_signed(apart)} to production"
+            note = f"{note + ', ' if note else ''}{signed(apart)} to production"
         keys.append(Key(number(last), row.metric, note))
     return tuple(keys)
-
-
-def _signed(value: float) -> str:
-    return f"+{number(value)}" if value > 0 else number(value)
 
 
 def _tables(value: Comparison) -> list[Part]:
@@ -111,7 +107,7 @@ def _last(row: MetricRow, i: int) -> str:
 
 
 def _value(value: Any) -> str:
-    from nbops.tracking.comparing import ABSENT
+    from nbops.tracking.comparing.comparison import ABSENT
 
     return MISSING if value is ABSENT else number(value)
 
@@ -151,7 +147,7 @@ def _plain(value: float | None, is_best: bool) -> str:
 
 
 def _production(one: Production, value: Comparison) -> list[Part]:
-    name = f"{one.version.name}@prod"
+    name = f"{one.version.name}@{one.alias}"
     ours = {run.id for run in value.runs}
     said = f" (run {one.run.name})" if one.run else ""
     if one.run is not None and one.run.id in ours:
@@ -160,7 +156,7 @@ def _production(one: Production, value: Comparison) -> list[Part]:
     if not one.differences:
         return [head, Note("It has no metric in common with these runs.", "dim")]
     kept = _best_first(value)[:4] if len(value.runs) > _SIDE_BY_SIDE else range(len(value.runs))
-    labels = tuple(f"{value.labels[i]} − prod" for i in kept)
+    labels = tuple(f"{value.labels[i]} − {one.alias}" for i in kept)
     rows = tuple(
         (d.metric, number(d.production), *(_apart(d.differences[i], d.is_more_better) for i in kept))
         for d in one.differences[:_ROWS]
@@ -173,7 +169,7 @@ def _apart(value: float | None, more: bool | None) -> str:
     if value is None:
         return MISSING
     better = "" if more is None or not value or math.isnan(value) else " better" if (value > 0) == more else " worse"
-    return f"{_signed(value)}{better}"
+    return f"{signed(value)}{better}"
 
 
 def _curves(overlay: Overlay) -> list[Part]:

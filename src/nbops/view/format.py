@@ -32,6 +32,11 @@ def number(value: Any) -> str:
     return f"{value:,.0f}" if size >= 1000 else f"{float(f'{value:.4g}'):g}"
 
 
+def signed(value: float) -> str:
+    """Return a difference: as `number` has it, with a sign also where it is positive."""
+    return f"+{number(value)}" if value > 0 else number(value)
+
+
 def quantity(value: Any, unit: str) -> str:
     """Return a number with its unit; the unit ``share`` (0 to 1) becomes per cent."""
     if value is None:

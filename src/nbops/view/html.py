@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from nbops.view import graphs
-from nbops.view.cards import Card, Chip, Code, Facts, Grid, Key, Mono, Note, Part, Picture
+from nbops.view.cards import Card, Chip, Code, Facts, Grid, Item, Key, Mono, Note, Part, Picture, Ranked, Section
 from nbops.view.figures import BRIGHT, COLOURS, Figure, sparkline, svg
 from nbops.view.format import cut, text
 from nbops.view.graphs import Graph
@@ -53,6 +53,8 @@ vertical-align:middle;max-width:none}}.nbops th{{color:var(--nb-dim);font-weight
 .nbops tr:last-child td{{border-bottom:0}}
 .nbops pre{{background:var(--nb-soft);color:inherit;border-radius:6px;padding:8px 10px;margin:8px 0 0;
 white-space:pre-wrap}}
+.nbops ol{{margin:4px 0 0;padding-left:20px;max-width:90ch}}.nbops li{{margin:0 0 6px}}
+.nbops .sec{{margin-top:14px;padding-top:10px;border-top:1px solid var(--nb-line)}}
 </style>"""
 _LEFT = ' style="text-align:left"'
 # Shown by our style; where that is dropped, the bare words of the picture stay unseen.
@@ -93,15 +95,19 @@ def _key(key: Key) -> str:
 
 
 def _head(card: Card, words: int) -> str:
-    parts = [_chip(card.chip)] if card.chip else []
-    if card.title:
-        parts.append(f'<span class="name"{_title(card.title, 60)}>{esc(card.title, 60)}</span>')
-    if card.id:
-        parts.append(f'<span class="dim mono">{esc(card.id, 40)}</span>')
-    if card.facts:
-        facts = " · ".join(esc(fact, min(words, 60)) for fact in card.facts if fact)
-        parts.append(f'<span class="sp"></span> <span class="dim">{facts}</span>')
-    return f'<div class="row">{" ".join(parts)}</div>'
+    return f'<div class="row">{_title_row(card.chip, card.title, card.id, card.facts, words)}</div>'
+
+
+def _title_row(chip: Chip | None, title: str, id: str, facts: tuple[str, ...], words: int) -> str:
+    parts = [_chip(chip)] if chip else []
+    if title:
+        parts.append(f'<span class="name"{_title(title, 60)}>{esc(title, 60)}</span>')
+    if id:
+        parts.append(f'<span class="dim mono">{esc(id, 40)}</span>')
+    if facts:
+        said = " · ".join(esc(fact, min(words, 60)) for fact in facts if fact)
+        parts.append(f'<span class="sp"></span> <span class="dim">{said}</span>')
+    return " ".join(parts)
 
 
 def _chip(chip: Chip) -> str:
@@ -123,6 +129,8 @@ def _part(part: Part, rows: int, points: int, words: int) -> str:
         Figure: lambda p: _figure(p, points),
         Graph: lambda p: _graph(p, words),
         Picture: lambda p: _picture(p.svg, p.lines, words),
+        Section: lambda p: f'<div class="row sec">{_title_row(p.chip, p.title, "", p.facts, words)}</div>',
+        Ranked: lambda p: _ranked(p, words),
     }
     return drawers[type(part)](part)
 
@@ -163,6 +171,19 @@ def _facts(part: Facts, words: int) -> str:
         for name, value in part.pairs[: max(4, words // 20)]
     )
     return f'<p><span class="dim">{esc(part.title, 40)}:</span> {pairs}</p>'
+
+
+def _ranked(part: Ranked, words: int) -> str:
+    items = "".join(_item(item, words) for item in part.items)
+    return f'<p class="dim">{esc(part.title, 80)}</p><ol>{items}</ol>' if items else ""
+
+
+def _item(item: Item, words: int) -> str:
+    note = f' <span class="dim">{esc(item.note, 40)}</span>' if item.note else ""
+    lines = "".join(
+        f'<br><span class="dim">{esc(label, 40)}:</span> {esc(line, words)}' for label, line in item.lines if line
+    )
+    return f"<li>{esc(item.text, words)}{note}{lines}</li>"
 
 
 def _table(grid: Grid, rows: int, words: int) -> str:

@@ -8,11 +8,11 @@ from typing import Any
 from nbops.core.display import Bundle
 from nbops.core.ids import short_id
 from nbops.core.records import Alias, ModelVersion, Signature, TensorSpec
-from nbops.tracking.ranking import ranked
+from nbops.tracking.comparing.ranking import ranked
 from nbops.view.bundles import bundle
 from nbops.view.cards import Card, Chip, Facts, Grid, Key, Mono, Note, Part, chip
-from nbops.view.format import number, quantity, size, when
-from nbops.view.reading import related
+from nbops.view.format import number, plural, quantity, size, when
+from nbops.view.reading import data_of, related
 
 
 def show_version(value: ModelVersion) -> Bundle:
@@ -36,12 +36,23 @@ def _version_card(value: ModelVersion) -> Card:
         parts.append(Facts("tags", tuple(value.tags.items())))
     if value.parent:
         parts.append(Facts("from", (("run", short_id(value.parent)),)))
+    parts += _data(value)
     keys = tuple(Key(number(value.metrics[name]), name) for name in ranked(value.metrics)[:4])
     facts = (*(f"@{alias}" for alias in aliases), size(value.size_bytes), when(value.created_at))
     reference = f"{value.name}@{aliases[0]}" if aliases else value.ref
     return Card(
         value.ref, chip(value.status), short_id(value.id), facts, keys, tuple(parts), (f"%mlops serve {reference}",)
     )
+
+
+def _data(value: ModelVersion) -> list[Part]:
+    """Return the datasets that its run used, or that none is recorded."""
+    found = data_of(value.parent)
+    if found is None:
+        return []
+    if not found:
+        return [Note("No data is recorded with it: name it with nb.run(data=…).", "warn")]
+    return [Facts("data", tuple((f"{d.name}/{d.version}", plural(d.rows, "row")) for d in found))]
 
 
 def signature_parts(signature: Signature | None) -> list[Part]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nbops.core.errors import NotFound
 from nbops.core.query import Compare, Field
-from nbops.core.records import Record, Run
+from nbops.core.records import Dataset, Record, Run
 from nbops.tracking.segments import newest_view
 from nbops.view.figures import Line
 
@@ -22,7 +22,20 @@ def current_workspace() -> Workspace | None:
     from nbops.store.discovery import locate
     from nbops.store.workspace import is_open, workspace
 
-    return workspace() if is_open() or locate().is_dir() else None
+    if not (is_open() or locate().is_dir()):
+        return None
+    ws = workspace()
+    return None if ws.outbox.is_behind else ws
+
+
+def waiting() -> str:
+    """Return a sentence on records that wait because the store cannot be written to; empty if none do."""
+    from nbops.store.workspace import is_open, workspace
+
+    if not is_open() or not workspace().outbox.is_behind:
+        return ""
+    outbox = workspace().outbox
+    return f"{outbox.waiting:,} changes and all points since wait in the journal: {outbox.reason}"
 
 
 def curves(run: Run, metrics: Iterable[str]) -> tuple[Line, ...]:
@@ -33,7 +46,7 @@ def curves(run: Run, metrics: Iterable[str]) -> tuple[Line, ...]:
     ws.flush()
     lines = []
     for metric in metrics:
-        columns = newest_view(ws.store.points(run.id, metric), run.resumes)
+        columns = newest_view(ws.store.points(run.id, metric), run.segments)
         if len(columns):
             lines.append(Line(metric, columns.steps, columns.values))
     return tuple(lines)
@@ -55,6 +68,16 @@ def related(kind: type[R], field: str, value: str, *, limit: int = 20) -> list[R
     """Return stored records of `kind` whose `field` is `value`."""
     ws = current_workspace()
     return [] if ws is None else ws.store.find(kind, Compare(Field(field), "==", value), limit=limit)
+
+
+def data_of(run: str | None) -> list[Dataset] | None:
+    """Return the datasets that a run used; None where there is no workspace to ask."""
+    ws = current_workspace()
+    if ws is None:
+        return None
+    links = ws.store.links(run) if run else []
+    ids = tuple(link.source for link in links if link.relation == "used_by" and link.target == run)
+    return ws.store.find(Dataset, Compare(Field("id"), "in", ids)) if ids else []
 
 
 def attribute(value: Any, *names: str, default: Any = None) -> Any:

@@ -1,18 +1,32 @@
-"""Cards of what the notebook of a run tells: whether it would come out again, whether it did, and how two differ."""
+"""Cards of what makes a run come out again: its seed, the verdict on its cells, a second execution, what differs."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
 from nbops.core.display import Bundle
 from nbops.core.ids import short_id
 from nbops.view.bundles import bundle
-from nbops.view.cards import Card, Code, Grid, Mono, Note, Part, chip
-from nbops.view.format import MISSING, cell, number, plural
+from nbops.view.cards import Card, Code, Facts, Grid, Mono, Note, Part, Picture, Section, chip
+from nbops.view.format import MISSING, cell, number, plural, text
+from nbops.view.rasters import raster
 
+_ROWS, _COLUMNS, _WIDE = 40, 200, 560  # layers and steps that are drawn, and pixels for them
 _CELLS, _LINES = 6, 14  # changed cells that are shown, and lines of each
 _VERDICTS = {True: ("pass", "reproducible"), False: ("fail", "not reproducible"), None: ("skipped", "not known")}
+
+
+def show_seeded(value: Any) -> Bundle:
+    """Draw a `Seeded`: what was seeded and set, what was not, and where the seed is kept."""
+    parts: list[Part] = [Facts("seeded", tuple((name, "") for name in value.generators))]
+    parts += [Note(line) for line in value.settings]
+    parts += [Note(f"Not seeded: {line}", "warn") for line in value.left_out]
+    if value.run is None:
+        parts.append(Note("No run is open: those that open from now on have it in their context.", "dim"))
+    facts = () if value.run is None else (f"a parameter of {short_id(value.run)}",)
+    return bundle(Card(f"seed {value.value}", chip("pass", "set"), facts=facts, parts=tuple(parts)))
 
 
 def show_reproducibility(value: Any) -> Bundle:
@@ -44,10 +58,26 @@ def show_verification(value: Any) -> Bundle:
     return bundle(Card(value.run.name, state, short_id(value.run.id), facts, parts=tuple(parts)))
 
 
+def show_fingerprint(value: Any) -> Bundle:
+    """Draw a `Fingerprint`: the hash over all, and each of the six with what it was made of."""
+    rows = tuple((part.name, Mono(part.digest[:16]), part.of or "nothing is recorded") for part in value.parts)
+    parts: list[Part] = [Grid(("part", "sha256", "of"), rows)]
+    if value.hardware:
+        parts.append(Note(f"Ran on {value.hardware}, which is in no hash.", "dim"))
+    if value.run.status == "RUNNING":
+        parts.append(Note("The run is not over: this is of what it has so far.", "warn"))
+    facts = (f"fingerprint {value.digest[:16]}",)
+    return bundle(Card(value.run.name, None, short_id(value.run.id), facts, parts=tuple(parts)))
+
+
 def show_difference(value: Any) -> Bundle:
-    """Draw a `Difference`: changed cells first, then what differs in parameters, environment, data and metrics."""
+    """Draw a `Difference`: which of the six differ, changed cells, then parameters, metrics, data and environment."""
     a, b = value.a, value.b
+    alike = [name for name in value.fingerprints[0].digests if name not in value.differing]
     parts: list[Part] = []
+    if value.differing:
+        said = f"Differs: {', '.join(value.differing)}."
+        parts.append(Note(f"{said} Alike: {', '.join(alike)}." if alike else said))
     for one in value.changed_cells[:_CELLS]:
         parts.append(Note(f"{cell(one.cell_id) or 'cell'}, {one.change}"))
         lines = one.lines
@@ -56,6 +86,8 @@ def show_difference(value: Any) -> Bundle:
     left_out = len(value.changed_cells) - _CELLS
     if left_out > 0:
         parts.append(Note(f"… and {plural(left_out, 'more changed cell')}", "dim"))
+    for one in value.layers:
+        parts += _layers(one, several=len(value.layers) > 1)
     for title in ("params", "metrics", "data", "environment"):
         parts += _sides(title, getattr(value, title), a.name, b.name)
     if value.is_same:
@@ -65,6 +97,34 @@ def show_difference(value: Any) -> Bundle:
         parts.append(Note(f"{plural(same, 'thing')} alike", "dim"))
     facts = (f"{short_id(a.id)} → {short_id(b.id)}",)
     return bundle(Card(f"{a.name} → {b.name}", facts=facts, parts=tuple(parts)))
+
+
+def _layers(value: Any, *, several: bool) -> list[Part]:
+    """Return where the layers of two watched trainings part, in words and as layers over steps."""
+    title = f"layers of {text(value.name)}" if several else "layers"
+    said = value.lines()
+    state = chip("pass", "alike") if value.is_same else chip("warn", "part" if value.partings else "not compared")
+    parts: list[Part] = [Section(title, state), Note(said[0]), *(Note(line, "dim") for line in said[1:])]
+    if value.is_equal or not len(value.steps):
+        return parts
+    rows = _spread(len(value.layers), _ROWS, first=value.first)
+    across = _spread(len(value.steps), _COLUMNS)
+    cells = [[None if math.isnan(value.differences[i][j]) else float(value.differences[i][j]) for j in across]
+             for i in rows]  # fmt: skip
+    ends = (f"step {value.steps[0]:,}", f"{value.steps[-1]:,}")
+    names = [value.layers[i] for i in rows]
+    group, high = raster("relative difference", names, cells, ends, is_log=True, width=_WIDE)
+    size = f'viewBox="0 0 {_WIDE} {high}" width="{_WIDE}" height="{high}"'
+    label = "Relative difference of layers over steps"
+    return [*parts, Picture(f'<svg {size} role="img" aria-label="{label}">{group}</svg>', ())]
+
+
+def _spread(count: int, most: int, *, first: int | None = None) -> list[int]:
+    """Return at most about `most` of so many indices, evenly, with `first` and the last among them."""
+    if count <= most:
+        return list(range(count))
+    kept = {i * count // most for i in range(most)} | {count - 1}
+    return sorted(kept if first is None else kept | {first})
 
 
 def _sides(title: str, sides: Iterable[Any], a: str, b: str) -> list[Part]:

@@ -8,14 +8,15 @@ from typing import Any
 from nbops.core.display import Bundle
 from nbops.core.ids import short_id
 from nbops.core.records import Cell, Diagnosis, Failure, Run, Summary
-from nbops.tracking.ranking import ranked
+from nbops.tracking.comparing.ranking import ranked
 from nbops.view.bundles import bundle
 from nbops.view.cards import Card, Chip, Code, Facts, Grid, Key, Mono, Note, Part, chip
 from nbops.view.figures import MAX_LINES, Figure, Line, plotly, svg
-from nbops.view.format import cell, duration, number, plural, text, when
-from nbops.view.reading import attribute, current_workspace, curves, fresh_run, related
+from nbops.view.format import cell, duration, number, plural, signed, text, when
+from nbops.view.reading import attribute, current_workspace, curves, fresh_run, related, waiting
 
 PLOTLY = "application/vnd.plotly.v1+json"
+_KEYS = 4  # key figures of a card
 _MAX_FIGURE = 30_000
 _MAX_NOTEBOOK = 2_000_000  # bytes: a larger file is not read for a card
 
@@ -29,7 +30,7 @@ def show_run(value: Any) -> Bundle:
 
 
 def _run_card(run: Run) -> Card:
-    parts: list[Part] = []
+    parts: list[Part] = [Note(said, "warn")] if (said := waiting()) else []
     shown = {name: run.summary[name] for name in run.metrics}  # without what nbops samples itself
     names = _family(shown)
     lines = curves(run, names) if names else ()
@@ -44,18 +45,20 @@ def _run_card(run: Run) -> Card:
     if run.error:
         parts += _failure(run.error)
     parts += _found(run.id)
+    apart, production = _production(run, shown)
+    parts += production
     parts += _reproducible(run)
     if run.status == "RUNNING" and not shown:
         parts.append(Note("Nothing is logged yet. Log a value with nb.log(step, loss=0.5).", "dim"))
     facts = [duration(run.duration_s)] if run.ended_at else [f"since {when(run.created_at)}"]
     facts += [run.type] if run.type != "notebook" else []
     facts.append(cell(run.cell_id))
-    return Card(run.name, chip(run.status), short_id(run.id), tuple(facts), _keys(shown), tuple(parts))
+    return Card(run.name, chip(run.status), short_id(run.id), tuple(facts), _keys(shown, apart), tuple(parts))
 
 
 def _reproducible(run: Run) -> list[Part]:
     """Return one line on whether the run would come out again; none while it runs, or if no cells are recorded."""
-    from nbops.tracking.reproducibility import judge  # it brings the store along
+    from nbops.tracking.code.reproducibility import judge  # it brings the store along
 
     ws = current_workspace()
     if ws is None or run.ended_at is None:
@@ -64,11 +67,24 @@ def _reproducible(run: Run) -> list[Part]:
     return [] if found.verdict is None else [Note(found.line, "dim")]
 
 
-def _keys(summary: Mapping[str, Summary]) -> tuple[Key, ...]:
+def _production(run: Run, shown: Mapping[str, Summary]) -> tuple[dict[str, float], list[Part]]:
+    """Return how far the key figures are from those of the version in production, and which version that is."""
+    from nbops.tracking.comparing.production import production_for  # it brings the store along
+
+    ws = current_workspace()
+    live = None if ws is None else production_for(ws, run, ranked(shown)[:_KEYS])
+    if live is None or not live.differences:
+        return {}, []
+    said = f"In production: {live.version.name}@{live.alias} = {live.version.ref}."
+    return {d.metric: d.differences[0] for d in live.differences if d.differences[0] is not None}, [Note(said, "dim")]
+
+
+def _keys(summary: Mapping[str, Summary], apart: Mapping[str, float]) -> tuple[Key, ...]:
     keys = []
-    for name in ranked(summary)[:4]:
+    for name in ranked(summary)[:_KEYS]:
         s = summary[name]
-        notes = [f"from {number(s.first)}"] if s.count > 1 else []
+        notes = [f"{signed(apart[name])} to production"] if name in apart else []
+        notes += [f"from {number(s.first)}"] if s.count > 1 else []
         notes += [f"{s.nan_count:,} NaN"] if s.nan_count else []
         keys.append(Key(number(s.last), name, ", ".join(notes)))
     return tuple(keys)

@@ -125,6 +125,22 @@ def show_audit(value: Any) -> Bundle:
     return bundle(Card("audit log", state, facts=facts, parts=tuple(parts)))
 
 
+def show_trust(value: Any) -> Bundle:
+    """Draw a `Trust`: who has which role, and what each role may do."""
+    who, role = value.you
+    state = chip("pass", "in force") if value.in_force else Chip("–", "no roles", "dim")
+    facts = (value.path, f"you are {who or 'nobody'}, {role}") if value.in_force else (value.path,)
+    parts: list[Part] = []
+    if value.in_force:
+        rows = (*((Mono(name), str(of)) for name, of in value.people), ("everybody else", str(value.default)))
+        parts.append(Grid(("who", "role"), rows))
+    else:
+        parts.append(Note("Whoever reaches a server may do everything. Write [roles] into the file to change that."))
+    meanings = tuple((str(of), text) for of, texts in value.means for text in texts)
+    parts.append(Grid(("role", "may"), meanings))
+    return bundle(Card("roles", state, facts=facts, parts=tuple(parts)))
+
+
 def show_plain(value: Record) -> Bundle:
     """Draw a record that has no card of its own: its name, its state, its plain fields and tags."""
     shown = {"id", "name", "status", "created_at", "parent"}

@@ -20,7 +20,7 @@ from nbops.core.records import (
     ModelVersion,
     Run,
 )
-from nbops.tracking.ranking import ranked
+from nbops.tracking.comparing.ranking import ranked
 from nbops.view.bundles import bundle
 from nbops.view.cards import Card, Grid, Mono, Note, chip
 from nbops.view.format import cell, duration, number, plural, size, when
@@ -31,6 +31,8 @@ _NEXT = {
     "model": "Register one with %mlops register net NAME --example x.",
     "endpoint": "Serve a model with %mlops serve NAME@prod.",
     "check": "Check a frame with %mlops check df.",
+    "mute": "Say that a finding is no problem here with %mlops watch-mute RULE.",
+    "watch": "Watch a model with %mlops watch net while a run is open.",
     "diagnosis": "Watch a model with %mlops watch net --optimizer opt.",
 }
 

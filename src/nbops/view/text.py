@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nbops.view.cards import Card, Chip, Code, Facts, Grid, Key, Mono, Note, Part, Picture
+from nbops.view.cards import Card, Chip, Code, Facts, Grid, Key, Mono, Note, Part, Picture, Ranked, Section
 from nbops.view.figures import Figure, sparkline
 from nbops.view.format import columns, cut, text, wrap
 from nbops.view.graphs import Graph
@@ -17,7 +17,7 @@ _GAP = 2
 
 def render(card: Card, *, width: int = WIDTH) -> str:
     """Return `card` as lines of at most `width` columns."""
-    lines = [_head(card, width)]
+    lines = [_head(card.chip, card.title, card.id, card.facts, width)]
     if card.keys:
         lines.extend(wrap(" · ".join(_key(k) for k in card.keys), width))
     for part in card.parts:
@@ -31,12 +31,11 @@ def _key(key: Key) -> str:
     return f"{text(key.label)} {text(key.value)}{note}"
 
 
-def _head(card: Card, width: int) -> str:
-    words = [text(str(card.chip))] if card.chip else []
-    words += [text(card.title)] if card.title else []
-    words += [text(card.id)] if card.id else []
+def _head(chip: Chip | None, title: str, id: str, facts: tuple[str, ...], width: int) -> str:
+    words = [text(str(chip))] if chip else []
+    words += [text(word) for word in (title, id) if word]
     left = cut("  ".join(words), width)
-    right = " · ".join(text(fact) for fact in card.facts if fact)
+    right = " · ".join(text(fact) for fact in facts if fact)
     if not right:
         return left
     room = width - columns(left) - 3
@@ -61,6 +60,22 @@ def _part(part: Part, width: int) -> list[str]:
         case Picture(lines=lines):
             fits = ([line] if columns(line) <= width else wrap(line, width, indent="  ") for line in lines)
             return [row for rows in fits for row in rows]
+        case Section():
+            return ["", _head(part.chip, part.title, "", part.facts, width)]
+        case Ranked():
+            return _ranked(part, width)
+
+
+def _ranked(part: Ranked, width: int) -> list[str]:
+    rows = [cut(text(part.title), width)] if part.items else []
+    for place, item in enumerate(part.items, 1):
+        note = f" ({text(item.note)})" if item.note else ""
+        rows += wrap(f"{place}. {text(item.text)}{note}", width, indent="   ")
+        rows += [
+            f"   {row}" for label, line in item.lines if line
+            for row in wrap(f"{text(label)}: {text(line)}", width - 3, indent="  ")
+        ]  # fmt: skip
+    return rows
 
 
 def _code(line: str, width: int) -> list[str]:
