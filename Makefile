@@ -43,7 +43,7 @@ labextension: $(DONE)/front ## build the front end and link it into .venv
 lab: install ## open the quickstart in JupyterLab
 	$(BIN)/jupyter lab $(NB)
 
-test: $(DONE)/dev $(DONE)/front $(DONE)/tools $(DONE)/mlflow-clients lint ## all checks and tests
+test: $(DONE)/dev $(DONE)/front $(DONE)/tools $(DONE)/mlflow-clients $(DONE)/mlflow-integrations lint ## all checks and tests
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(DONE)/dev $(DONE)/modules ## ruff, mypy --strict and the TypeScript compiler
@@ -132,6 +132,18 @@ $(DONE)/mlflow-clients: requirements/mlflow-clients.txt | $(DONE)/venv
 	@for version in $$(cat $<); do \
 		$(BIN)/python -m venv .venv-mlflow/$$version && .venv-mlflow/$$version/bin/python -m pip \
 			--disable-pip-version-check install --quiet mlflow-skinny==$$version pandas || exit 1; done
+	@touch $@
+
+# Lightning, Hugging Face, scikit-learn and xgboost, unmodified, in one environment; torch first here too. Of transformers
+# the last version 4 as well, in a folder that goes before the environment's own.
+INTEGRATIONS := .venv-mlflow/integrations
+INTEGRATIONS_PIP := $(INTEGRATIONS)/bin/python -m pip --disable-pip-version-check install --quiet
+$(DONE)/mlflow-integrations: requirements/torch.txt requirements/mlflow-integrations.txt requirements/transformers-4.txt | $(DONE)/venv
+	$(BIN)/python -m venv $(INTEGRATIONS)
+	$(INTEGRATIONS_PIP) -r requirements/torch.txt
+	$(INTEGRATIONS_PIP) -r requirements/mlflow-integrations.txt
+	@rm -rf .venv-mlflow/transformers-4
+	$(INTEGRATIONS_PIP) --no-deps --target .venv-mlflow/transformers-4 -r requirements/transformers-4.txt
 	@touch $@
 
 .venv-bench/.done: requirements/bench.txt requirements/bench-constraints.txt requirements/torch.txt pyproject.toml

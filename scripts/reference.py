@@ -111,13 +111,13 @@ def settings_page() -> str:
     }
     rows = ["| setting | variable | default | meaning |", "|---|---|---|---|"]
     for field in msgspec.structs.fields(module.Settings):
-        variable = module.PREFIX + field.name.upper()
+        variable = "—" if field.name in module.TABLES else f"`{module.PREFIX}{field.name.upper()}`"
         meaning = _ROLE.sub(r"`\1`", meanings[field.name].split(" : ", 1)[1])
         default = json.dumps(field.default)
-        rows.append(f"| `{field.name}` | `{variable}` | `{default}` | {meaning} |")
+        rows.append(f"| `{field.name}` | {variable} | `{default}` | {meaning} |")
     intro = (
         "A workspace reads `config.toml` in its `.nbops` folder; an environment variable of the same name has the last "
-        "word. `NBOPS_WORKSPACE` names the folder itself."
+        "word. `NBOPS_WORKSPACE` names the folder itself. A table has no variable; it stands below all plain settings."
     )
     return f"# Settings\n\n{intro}\n\n" + "\n".join(rows) + "\n"
 
@@ -203,6 +203,16 @@ def pages() -> dict[str, Callable[[], str]]:
         "reference/verbs.md": verbs_page,
         "reference/checks.md": lambda: leaves_page("Data checks", "What `nb.check` looks for.", root.checks),
         "reference/rules.md": lambda: leaves_page("Debugger rules", "What `nb.watch` looks for.", root.rules),
+        "reference/preflight.md": lambda: leaves_page(
+            "Preflight checks",
+            "What `nb.preflight` looks for.",
+            import_module("nbops.debugging.preflight.found").checks,
+        ),
+        "reference/readings.md": lambda: leaves_page(
+            "Rules that read the code",
+            "What `nb.watch` and `nb.preflight` see in the code that trains.",
+            import_module("nbops.debugging.reading.noting").readings,
+        ),
         "reference/exporters.md": lambda: leaves_page(
             "Exporters", "What `nb.register` can turn into ONNX.", root.exporters
         ),
