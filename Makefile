@@ -10,6 +10,8 @@ PIP     := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 BENCH_PIP := .venv-bench/bin/python -m pip --disable-pip-version-check install --quiet
 LOCKED  := -c requirements/constraints.txt
 BUNDLE  := src/nbops/labextension/package.json
+# Processes that run the tests, each whole files; 0 runs all in one.
+WORKERS ?= 2
 NB      := example_notebooks/01_quickstart.ipynb
 
 export PATH := $(BIN):$(PATH)
@@ -44,7 +46,7 @@ lab: install ## open the quickstart in JupyterLab
 	$(BIN)/jupyter lab $(NB)
 
 test: $(DONE)/dev $(DONE)/front $(DONE)/tools $(DONE)/mlflow-clients $(DONE)/mlflow-integrations lint ## all checks and tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(DONE)/dev $(DONE)/modules ## ruff, mypy --strict and the TypeScript compiler
 	$(BIN)/ruff check .

@@ -65,7 +65,7 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _forget() -> None:
-    """End open runs, close the current workspace and forget the run and the cell of this process."""
+    """End open runs, close the current workspace, forget the run, the cell and what this process read."""
     runs: Any = sys.modules.get("nbops.tracking.runs")
     for live in reversed(runs.open_runs() if runs is not None else []):
         live.finish()
@@ -76,6 +76,9 @@ def _forget() -> None:
     if context is not None:
         context.set_default_run(None)
         context.set_cell(None)
+    inputs: Any = sys.modules.get("nbops.tracking.capture.inputs")
+    if inputs is not None:
+        inputs.switch_off()
 
 
 @pytest.fixture(autouse=True)

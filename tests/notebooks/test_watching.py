@@ -180,9 +180,10 @@ def test_a_remedy_is_tried_before_it_is_advised(kernel: tuple[KernelManager, Blo
     """The cell of the loop runs again in a child: from the first weights, and without a word in this notebook."""
     _, client = kernel
     ran(client, SETUP)
-    ran(client, "warnings.simplefilter('ignore')\nx = torch.randn(64, 8)\ny = (x[:, 0] > 0).long()\ncount = 0")
+    ran(client, "torch.manual_seed(0)\nx, y = torch.randn(64, 8), torch.randint(0, 2, (64,))\ncount = 0")
+    ran(client, "warnings.simplefilter('ignore')\nfor p in net.parameters():\n    torch.nn.init.normal_(p, 0, 0.3)")
     body = "loss = F.cross_entropy(net(x), y)\n    print(step)\n    loss.backward()\n    opt.step()\n    count += 1"
-    ran(client, f"%%mlops watch net\nopt = torch.optim.SGD(net.parameters(), 0.5)\nfor step in range(40):\n    {body}")
+    ran(client, f"%%mlops watch net\nopt = torch.optim.SGD(net.parameters(), 5.0)\nfor step in range(40):\n    {body}")
     ran(client, "before = [p.detach().clone() for p in net.parameters()]")
     sent = send(client, "%mlops diagnose --steps 20")
     assert reply(client, sent)["status"] == "ok"

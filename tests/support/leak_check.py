@@ -120,6 +120,10 @@ def _nothing_leaks(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[N
             raise pytest.UsageError("pytest.mark.leaks needs the reason")
         yield
         return
+    if "kernel" in request.fixturenames:  # Jupyter's client keeps one event loop for the process
+        from jupyter_core.utils import ensure_event_loop
+
+        ensure_event_loop()
     before = held()
     yield
     left = leaked(before) + endpoints_left(tmp_path)

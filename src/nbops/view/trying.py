@@ -60,6 +60,10 @@ def _keys(value: Advice) -> tuple[Key, ...]:
 
 def _told(one: Trial) -> list[Part]:
     parts: list[Part] = [Section(one.cause, _CHIPS[one.verdict], (f"for {one.rule}",)), Note(_sentence(one.why))]
+    if one.verdict == "worse":
+        parts.append(
+            Note("A few steps cannot acquit: gradients that add up, for one, often fall faster at first.", "dim")
+        )
     if one.fix:
         parts.append(Note(f"Fix: {one.fix}"))
     parts.append(Code(one.patch))

@@ -112,6 +112,21 @@ for epoch in range(3):
         predicted = net(x).flatten()
         print((predicted - targets).abs().mean().item())
 """),
+    "column-of-classes": ("metric-of-all-pairs", "look(net)\n" + LOOP + """
+    with torch.no_grad():
+        for xb, yb in val_loader:
+            pred = net(xb).argmax(dim=1, keepdim=True)
+            right = (pred == yb).float().mean().item()
+"""),
+    "column-of-classes-by-a-method": ("metric-of-all-pairs", "look(net)\n" + LOOP + """
+    with torch.no_grad():
+        outputs = net(x)
+        _, pred = outputs.topk(1)
+        print(pred.eq(y).sum().item() / len(y))
+"""),
+    "column-of-indices": ("metric-of-all-pairs", "look(net)\n" + LOOP + """
+    print(torch.eq(net(x).topk(1).indices, y).float().mean())
+"""),
     "last-batch-alone": ("figure-of-last-batch", "look(net)\n" + LOOP + """
     net.eval()
     with torch.no_grad():
@@ -213,6 +228,19 @@ for epoch in range(3):
 }  # fmt: skip
 
 HEALTHY = {
+    "columns-on-both-sides": """
+column = y.unsqueeze(1)
+look(net)
+""" + LOOP + """
+    with torch.no_grad():
+        pred = net(x).argmax(dim=1, keepdim=True)
+        print((pred == column).float().mean(), pred.eq(y.view_as(pred)).sum().item(), (pred.squeeze(1) == y).sum())
+        _, flat = net(x).max(1)
+        top = net(x).topk(1).indices[:, 0]
+        print(flat.eq(y).sum().item(), (top == y).sum().item())
+        _, three = net(x).topk(2, 1, True, True)
+        print(three.t().eq(y.view(1, -1).expand_as(three.t())).sum())
+""",
     "usual-evaluation": """
 def accuracy(model, loader):
     model.eval()

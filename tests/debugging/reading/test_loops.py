@@ -180,6 +180,70 @@ SICK = {
                 best_acc, best_weights = acc, copy.copy(net.state_dict())
         net.load_state_dict(best_weights)
         """),
+    "state-as-a-dict-of-the-same-tensors": ("best-state-not-copied", """
+        best_acc, best_weights = 0.0, None
+        look(net)
+        for epoch in range(3):
+            for xb, yb in loader:
+                optimizer.zero_grad()
+                criterion(net(xb), yb).backward()
+                optimizer.step()
+            acc = 0.5
+            if acc > best_acc:
+                best_acc = acc
+                best_weights = {name: tensor.detach() for name, tensor in net.state_dict().items()}
+        net.load_state_dict(best_weights)
+        """),
+    "state-in-an-object-that-restores-it": ("best-state-not-copied", """
+        class EarlyStopping:
+            def __init__(self, patience=3):
+                self.best, self.state, self.bad = float("inf"), None, 0
+
+            def __call__(self, value, model):
+                if value < self.best:
+                    self.best = value
+                    self.state = model.state_dict()
+                    self.bad = 0
+                else:
+                    self.bad += 1
+                return self.bad > 3
+
+            def restore(self, model):
+                model.load_state_dict(self.state)
+
+        stopper = EarlyStopping()
+        look(net)
+        for epoch in range(3):
+            for xb, yb in loader:
+                optimizer.zero_grad()
+                loss = criterion(net(xb), yb)
+                loss.backward()
+                optimizer.step()
+            if stopper(loss.item(), net):
+                break
+        stopper.restore(net)
+        """),
+    "state-in-an-attribute-of-a-trainer": ("best-state-not-copied", """
+        class Trainer:
+            def __init__(self, model):
+                self.model, self.best, self.best_state = model, float("inf"), None
+
+            def fit(self, epochs):
+                for epoch in range(epochs):
+                    for xb, yb in loader:
+                        optimizer.zero_grad()
+                        loss = criterion(self.model(xb), yb)
+                        loss.backward()
+                        optimizer.step()
+                    if loss.item() < self.best:
+                        self.best = loss.item()
+                        self.best_state = self.model.state_dict()
+                self.model.load_state_dict(self.best_state)
+
+        trainer = Trainer(net)
+        look(net)
+        trainer.fit(3)
+        """),
     "state-in-a-dict": ("best-state-not-copied", """
         look(net)
         for epoch in range(3):
@@ -479,6 +543,7 @@ HEALTHY = {
         """,
     "best-state-copied": """
         best_loss, best, best_model = float("inf"), None, None
+        on_disk = {k: v.cpu().numpy().copy() for k, v in net.state_dict().items()}
         look(net)
         for epoch in range(3):
             for xb, yb in loader:

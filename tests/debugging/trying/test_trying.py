@@ -148,6 +148,11 @@ def test_card_shows_the_curves_and_the_patch() -> None:
         assert words in shown["text/html"], words
 
 
+def test_card_says_that_a_few_steps_cannot_acquit() -> None:
+    trial = Trial("a-rule", "a-cause", "Do this.", "-    a()\n+    b()", FLAT, *judged(FALLING, FLAT))
+    assert "A few steps cannot acquit" in mimebundle(Advice("Net", (), FALLING, (trial,), 40))["text/plain"]
+
+
 @pytest.mark.parametrize("given", [{"steps": 3}, {"steps": True}, {"budget_s": 0}, {"budget_s": "long"}])
 def test_bad_parameters_are_named(given: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match=next(iter(given))):

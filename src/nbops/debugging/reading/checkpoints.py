@@ -45,19 +45,17 @@ def best_state_not_copied(reading: Reading) -> Iterator[Found]:
                 is_inside = kept is not None and loop is None and _is_kept_by_helper(reading, scope, name)
                 if kept is None or (not is_inside and (loop is None or not _is_used_after(scope, name, loop))):
                     continue
-                is_state = isinstance(kept, ast.Call)
                 text = scope.text(kept)
-                copy = (
-                    f"{{key: value.clone() for key, value in {text}.items()}}" if is_state else f"copy.deepcopy({text})"
-                )
-                has_copy = is_state or loop is None or "copy" in scope.world or "copy" in scope.variables
+                copy = _copied(kept, text)
+                is_model = not isinstance(kept, ast.Call | ast.DictComp)
+                has_copy = not is_model or loop is None or "copy" in scope.world or "copy" in scope.variables
                 head = [(loop, "import copy")] if loop is not None and not has_copy else []
                 yield noted(
                     scope, binding.statement, "checkpoint-aliases-weights", layer="model",
                     patch=patch(scope, swap=[(kept, copy)], before=head),
                     what=f"'{name}' keeps {text} without a copy, and the training goes on",
                     why="It shares its memory with the weights: at the end it holds the last state, not the best.",
-                    fix=f"Keep a copy: copy.deepcopy({text}).", expected=f"copy.deepcopy({text})", got=text,
+                    fix=f"Keep a copy: {copy}.", expected=copy, got=text,
                 )  # fmt: skip
                 break
 
@@ -68,14 +66,42 @@ def _kept(scope: Scope, name: str, binding: Binding) -> ast.expr | None:
         return None
     value = binding.value
     for one in value.values if isinstance(value, ast.Dict) else [_shallow(value)]:
-        is_state = (
-            isinstance(one, ast.Call) and name_of(one.func) == "state_dict" and isinstance(one.func, ast.Attribute)
-        )
-        if is_state and kind(scope, one.func.value) == "model":  # type: ignore[attr-defined]
+        if _is_state(scope, one):
             return one
+    if isinstance(value, ast.DictComp) and _is_shallow(scope, value):
+        return value
     is_model = isinstance(value, ast.Name | ast.Attribute) and kind(scope, value) == "model"
     is_best = "best" in name.lower() and any(isinstance(n, ast.If) for n in scope.around(binding.statement))
     return value if is_model and is_best else None
+
+
+def _copied(kept: ast.expr, text: str) -> str:
+    """Return the code of a copy of what is kept."""
+    if isinstance(kept, ast.Call):
+        return f"{{key: value.clone() for key, value in {text}.items()}}"
+    if isinstance(kept, ast.DictComp):
+        each = ast.unparse(kept.value)
+        return text.replace(f": {each} for ", f": {each}.clone() for ", 1)
+    return f"copy.deepcopy({text})"
+
+
+def _is_state(scope: Scope, node: ast.AST) -> bool:
+    is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "state_dict"
+    return is_call and kind(scope, node.func.value) == "model"  # type: ignore[attr-defined]
+
+
+def _is_shallow(scope: Scope, made: ast.DictComp) -> bool:
+    """Return whether ``{k: v for k, v in net.state_dict().items()}`` keeps the tensors themselves."""
+    source, target = made.generators[0].iter, made.generators[0].target
+    if not (isinstance(source, ast.Call) and isinstance(source.func, ast.Attribute) and source.func.attr == "items"):
+        return False
+    owner, each = source.func.value, made.value
+    while isinstance(each, ast.Call | ast.Attribute):  # v.detach(), v.data: views of the same memory
+        if name_of(each.func if isinstance(each, ast.Call) else each) not in ("detach", "data"):
+            return False
+        each = each.func.value if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute) else each.value  # type: ignore[union-attr]
+    names = {n.id for n in ast.walk(target) if isinstance(n, ast.Name)}
+    return isinstance(each, ast.Name) and each.id in names and _is_state(scope, owner)
 
 
 def _shallow(value: ast.expr) -> ast.expr:

@@ -276,6 +276,8 @@ def _called_by(scope: Scope, known: set[int]) -> Iterator[Scope]:
                 scope_of_function(value.__func__, self_=value.__self__))  # fmt: skip
         elif isinstance(value, FunctionType):
             found = scope_of_function(value)
+        elif not isinstance(value, nn.Module) and isinstance(vars(type(value)).get("__call__"), FunctionType):
+            found = scope_of_function(type(value).__call__, self_=value)
         elif isinstance(call.func, ast.Name) and call.func.id in local:  # not defined yet
             node = local[call.func.id]
             found = Scope(scope.file, scope.source, node, variables=None, world=_world(scope))

@@ -202,8 +202,8 @@ def metric_of_all_pairs(reading: Reading) -> Iterator[Found]:
 
     What it measures
         Differences and comparisons of a prediction without a last axis (after ``squeeze`` or ``argmax``) with targets
-        of the shape (n, 1), or the other way round, which are then averaged or counted; the targets' shape is that of
-        the variable, or of the loader's data set.
+        of the shape (n, 1), or of a column of predictions (``argmax`` with ``keepdim``, ``topk(1)``) with flat targets,
+        which are then averaged or counted; the targets' shape is that of the variable, or of the loader's data set.
     Why it matters
         Broadcasting makes n times n pairs: the figure is that of a shuffled answer, or above 1.
     When it is wrong
@@ -219,12 +219,18 @@ def metric_of_all_pairs(reading: Reading) -> Iterator[Found]:
             if sides is None or not _is_reduced(scope, node) or _is_trained_on(scope, node):
                 continue
             for mine, other in (sides, sides[::-1]):
-                if not _is_flat_output(scope, mine) or not _is_column(reading, scope, other):
+                shape = shape_of(reading, scope, other)
+                is_column = shape is not None and len(shape) == 2 and shape[1] == 1
+                if is_column and _is_flat_output(scope, mine):
+                    flat, column, patched = mine, other, "squeeze(1)"
+                elif shape is not None and len(shape) == 1 and _is_column_output(reading, scope, mine):
+                    flat, column, patched = other, mine, "unsqueeze(1)"
+                else:
                     continue
                 yield noted(
                     scope, node, "metric-broadcast", layer="metric", confidence=0.96,
-                    patch=patch(scope, swap=[(other, f"{scope.text(other)}.squeeze(1)")]),
-                    what=f"'{scope.text(mine)}' has one axis, and '{scope.text(other)}' is a column of two",
+                    patch=patch(scope, swap=[(other, f"{scope.text(other)}.{patched}")]),
+                    what=f"'{scope.text(flat)}' has one axis, and '{scope.text(column)}' is a column of two",
                     why="Each prediction is compared with each target, n times n pairs.",
                     fix="Give both the same shape.", expected="the same shapes", got="(n,) against (n, 1)",
                 )  # fmt: skip
@@ -236,6 +242,9 @@ def _compared(node: ast.AST) -> tuple[ast.expr, ast.expr] | None:
         return node.left, node.right
     if isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], ast.Eq):
         return node.left, node.comparators[0]
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("eq", "sub"):
+        sides = node.args if name_of(node.func.value) == "torch" else [node.func.value, *node.args]
+        return (sides[0], sides[1]) if len(sides) > 1 else None
     return None
 
 
@@ -266,8 +275,46 @@ def _is_flat_output(scope: Scope, node: ast.AST, depth: int = 4) -> bool:
         if node.func.attr in ("detach", "cpu", "float", "long", "round", "numpy", "sigmoid"):
             return _is_flat_output(scope, inner, depth - 1)
         is_view = node.func.attr in ("view", "reshape") and len(node.args) == 1 and _is_minus_one(node.args[0])
-        return (node.func.attr in _FLAT or is_view) and _gives_output(scope, inner)
+        return (node.func.attr in _FLAT or is_view) and not _keeps_axis(node) and _gives_output(scope, inner)
     return False
+
+
+def _keeps_axis(call: ast.Call) -> bool:
+    return any(
+        k.arg == "keepdim" and isinstance(k.value, ast.Constant) and k.value.value is True for k in call.keywords
+    )
+
+
+def _is_column_output(reading: Reading, scope: Scope, node: ast.expr) -> bool:
+    """Return whether an expression is the numbers of the likeliest classes as a column of shape (n, 1)."""
+    if isinstance(node, ast.Name):
+        bound = scope.bound(node.id, before=node)
+        if bound is None or bound.how not in ("assign", "part"):
+            return False
+        return _is_column_pick(reading, scope, bound.value) or (
+            bound.how == "assign" and not isinstance(bound.value, ast.Name)
+            and _is_column_output(reading, scope, bound.value))  # fmt: skip
+    if isinstance(node, ast.Subscript) or (isinstance(node, ast.Attribute) and node.attr == "indices"):
+        return _is_column_pick(reading, scope, node.value)
+    return _is_column_pick(reading, scope, node) and isinstance(node, ast.Call) and name_of(node.func) == "argmax"
+
+
+def _is_column_pick(reading: Reading, scope: Scope, node: ast.expr) -> bool:
+    """Return whether a call picks one class per row and keeps the axis: ``topk(1)``, ``argmax(1, keepdim=True)``."""
+    if (
+        not isinstance(node, ast.Call)
+        or name_of(node.func) not in ("argmax", "max", "topk")
+        or not _gives_rows(reading)
+    ):
+        return False
+    owner = node.func.value if isinstance(node.func, ast.Attribute) else None
+    is_function = owner is not None and scope.expression(owner) == "torch"
+    scores, rest = (node.args[0], node.args[1:]) if is_function and node.args else (owner, node.args)
+    if scores is None or kind(scope, scores) != "output":
+        return False
+    if name_of(node.func) == "topk":
+        return bool(rest) and isinstance(rest[0], ast.Constant) and rest[0].value == 1
+    return _keeps_axis(node)
 
 
 def _is_minus_one(node: ast.expr) -> bool:
@@ -277,11 +324,6 @@ def _is_minus_one(node: ast.expr) -> bool:
 def _gives_output(scope: Scope, node: ast.expr) -> bool:
     inner = node.args[0] if isinstance(node, ast.Call) and name_of(node.func) == "sigmoid" and node.args else node
     return kind(scope, inner) == "output"
-
-
-def _is_column(reading: Reading, scope: Scope, node: ast.expr) -> bool:
-    shape = shape_of(reading, scope, node)
-    return shape is not None and len(shape) == 2 and shape[1] == 1
 
 
 def shape_of(reading: Reading, scope: Scope, node: ast.expr) -> tuple[int, ...] | None:
