@@ -153,6 +153,16 @@ SICK = {
                 optimizer.step()
             print(scheduler.get_last_lr())
         """),
+    "one-cycle-per-epoch": ("schedule-hardly-begun", """
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=10 * len(loader))
+        look(net)
+        for epoch in range(10):
+            for xb, yb in loader:
+                optimizer.zero_grad()
+                criterion(net(xb), yb).backward()
+                optimizer.step()
+            scheduler.step()
+        """),
     "state-not-copied": ("best-state-not-copied", """
         best_acc, best_weights = 0.0, None
         look(net)

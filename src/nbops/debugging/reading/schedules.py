@@ -20,6 +20,7 @@ from nbops.debugging.source import name_of
 _POINTS = (0, 1, 2, 5, 10, 50, 100, 1000, 10_000)
 _HIGH_RATE = 0.5  # a base of which a function may well give the rate itself
 _GONE = 1e-4  # of the base rate
+_HARDLY_BEGUN = 0.3  # of its steps: a OneCycleLR rises for so long
 
 
 def _steps(scope: Scope) -> Iterator[tuple[ast.Call, str]]:
@@ -121,6 +122,52 @@ def _longer(made: tuple[Scope, Binding], total: int, taken: float | None, epochs
             lower = min(sides, key=lambda side: scope.number(side) or total)
             return patch(scope, swap=[(lower, f"{epochs:g}")])
     return ""
+
+
+@readings.register("schedule-hardly-begun")
+def schedule_hardly_begun(reading: Reading) -> Iterator[Found]:
+    """Find a ``OneCycleLR`` that the training leaves while the rate still rises.
+
+    What it measures
+        How often the loops of the code step it against the steps that it was made for: less than the share in which
+        it rises, 0.3 by default. Made for every batch and stepped once per epoch is the commonest way to get there.
+    Why it matters
+        The rate begins at a twenty-fifth of the highest one, and hardly leaves it.
+    When it is wrong
+        A training that is stopped early on purpose and goes on from its checkpoint.
+    Fix
+        Step it after each ``optimizer.step()``, or make it for as many steps as there are.
+    References
+        torch's ``OneCycleLR`` "should be called after a batch has been used for training".
+    """
+    for scope in reading.scopes:
+        for call, name in _steps(scope):
+            scheduler, taken = _scheduler(scope, call), counts(scope, call)
+            total = getattr(scheduler, "total_steps", None)
+            if not isinstance(scheduler, lr_scheduler.OneCycleLR) or not isinstance(total, int) or taken is None:
+                continue
+            if taken > _HARDLY_BEGUN * total:
+                continue
+            stepped = _inner_step(reading, scope, call)
+            statement = scope.statement(call)
+            yield noted(
+                scope, call, "scheduler-misread", "lr-too-low", layer="scheduler", confidence=0.95, status="error",
+                patch=patch(scope, drop=[statement], after=[(stepped, scope.text(statement))]) if stepped else "",
+                what=f"the schedule has {total} steps, and is stepped {taken:.0f} times",
+                why="It ends while the rate still rises from a twenty-fifth of the highest one.",
+                fix=f"Call {name}.step() after each optimizer.step().", expected=f"{total} steps", got=f"{taken:.0f}",
+            )  # fmt: skip
+
+
+def _inner_step(reading: Reading, scope: Scope, call: ast.Call) -> ast.stmt | None:
+    """Return the optimizer's step in a loop inside the one that steps the schedule; None if there is none."""
+    outer = scope.loops(call)
+    for one in reading.rounds:
+        acts = one.of("step", "scaled")
+        inner = scope.loops(acts[-1].node) if one.scope is scope and acts else []
+        if len(inner) > len(outer) and (not outer or outer[0] in inner):
+            return scope.statement(acts[-1].node)
+    return None
 
 
 @readings.register("schedule-of-rates")
