@@ -33,7 +33,7 @@ def quantile_bins(values: Array, *, bins: int = BINS) -> tuple[list[float], list
 def counted(values: Array, edges: Sequence[float] | Array) -> NDArray[np.int64]:
     """Return how many finite numbers lie in given edges: [len(edges) + 1].
 
-    The first count is of values up to the first edge, so below a minimum too; the last is of values above the last edge.
+    The first count is of values up to the first edge, so below a minimum too; the last of values above the last edge.
     """
     return _between(np.sort(values), np.asarray(edges))
 
