@@ -173,6 +173,11 @@ def row_hashes(columns: list[Column], rows: int) -> Hashes:
     return _mix(total)
 
 
+def remixed(found: Hashes, numbers: Hashes) -> Hashes:
+    """Return hashes that depend on a number each as well; those with number 0 stay as they are."""
+    return np.where(numbers == 0, found, _mix(found + numbers * _BASE))
+
+
 def _bits(block: Array) -> Hashes:
     if block.dtype.kind == "f":
         block = (block + block.dtype.type(0)).astype(np.float64, copy=False)  # -0.0 becomes 0.0

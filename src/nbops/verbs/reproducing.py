@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nbops.core.errors import InvalidInput
+from nbops.core.errors import InvalidInput, NotFound
 from nbops.core.records import Run
 from nbops.verbs.grammar import Call, argument, verb
 
@@ -97,13 +97,25 @@ def fingerprint(call: Call, *, run: str) -> Any:
 
 @verb(
     "diff",
-    argument("a", "a run", completes="runs"), argument("b", "another run", completes="runs"),
+    argument("a", "a run; or a table: a variable or a dataset", completes="runs"),
+    argument("b", "another one", completes="runs"),
+    argument("--key", "of tables: column that tells rows apart; may be repeated", form="list", values="COLUMN"),
     argument("--tolerance", "how far apart the numbers of a watched layer may be", kind=float, default=0.001,
              values="SHARE"),
-    examples=("%mlops diff baseline wider",),
+    examples=("%mlops diff baseline wider", "%mlops diff sales/1 sales/2 --key id", "%mlops diff before after"),
 )  # fmt: skip
-def diff(call: Call, *, a: str, b: str, tolerance: float) -> Any:
-    """Show which parts of two runs differ, and both side by side: cells, parameters, environment, metrics, layers."""
+def diff(call: Call, *, a: str, b: str, key: list[str], tolerance: float) -> Any:
+    """Show what differs between two runs (cells, parameters, environment, metrics, layers) or between two tables."""
     from nbops.tracking.code.differences import diff as differ
 
-    return differ(_run(a), _run(b), tolerance=tolerance)
+    return differ(_side(call, a), _side(call, b), tolerance=tolerance, key=key or None)
+
+
+def _side(call: Call, name: str) -> Any:
+    """Return a table that a variable holds, else the run of that name, else the name itself."""
+    if call.namespace is not None and name.partition(".")[0] in call.namespace:
+        return call.variable(name)
+    try:
+        return _run(name)
+    except NotFound:
+        return name

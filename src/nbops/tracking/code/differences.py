@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nbops.core.differs import differs
 from nbops.core.display import Shown
 from nbops.core.errors import NotFound
 from nbops.core.query import Compare, Field
@@ -129,26 +130,34 @@ class Difference(Shown):
         return f"Difference({self.a.name!r}, {self.b.name!r}: {len(self.changed_cells)} cells, {count} values)"
 
 
-def diff(a: Any, b: Any, *, tolerance: float = TOLERANCE) -> Difference:
-    """Return what differs between two runs: cells, parameters, environment, data and metrics, side by side.
+def diff(a: Any, b: Any, *, tolerance: float = TOLERANCE, key: Any = None) -> Any:
+    """Return what differs between two runs, or between two tables.
 
-    Cells are matched by their id, and where the notebooks have none in common, by their text. For curves and many
-    runs at once see `compare`. Of runs whose models were watched, `layers` says at which step and in which layer they
-    part first.
+    Of runs: cells, parameters, environment, data and metrics, side by side. Cells are matched by their id, and where
+    the notebooks have none in common, by their text. For curves and many runs at once see `compare`. Of runs whose
+    models were watched, `layers` says at which step and in which layer they part first. Of tables, see
+    `nbops.data.differing.diff_data`: columns, rows by their key, and single cells.
 
     Parameters
     ----------
-    a, b : Run, LiveRun or str
-        Two runs, their ids, or their names (the newest of that name).
+    a, b : Run, LiveRun or str; Dataset, str or data
+        Two runs, their ids, or their names (the newest of that name); or two data frames, arrays or snapshots
+        (``"sales/3"``).
     tolerance : float
-        How far the numbers of a layer may be apart, over the greater of the two.
+        Of runs: how far the numbers of a layer may be apart, over the greater of the two.
+    key : str or list of str, optional
+        Of tables: the columns that tell rows apart.
+
+    Returns
+    -------
+    Difference or DataDifference
 
     Raises
     ------
     NotFound
-        No such run.
+        No such run or dataset.
     InvalidInput
-        The tolerance is no number from 0.
+        The tolerance is no number from 0; a key that repeats.
 
     Examples
     --------
@@ -158,7 +167,18 @@ def diff(a: Any, b: Any, *, tolerance: float = TOLERANCE) -> Difference:
     """
     ws = workspace()
     drain()
-    one, two = run_of(ws, a), run_of(ws, b)
+    try:
+        if not all(_may_be_run(one) for one in (a, b)) or key is not None:
+            raise NotFound(
+                f"{_kind(a)} and {_kind(b)} are neither two runs nor two tables",
+                hint="Give two runs, two data frames or two snapshots.",
+            )
+        one, two = run_of(ws, a), run_of(ws, b)
+    except NotFound:
+        for other in differs.values():
+            if (found := other(a, b, key=key)) is not None:
+                return found
+        raise
     return Difference(
         one,
         two,
@@ -170,6 +190,14 @@ def diff(a: Any, b: Any, *, tolerance: float = TOLERANCE) -> Difference:
         (taken(ws, one), taken(ws, two)),
         tuple(alignments(ws, one, two, tolerance=tolerance)),
     )
+
+
+def _kind(value: Any) -> str:
+    return repr(value) if isinstance(value, str) else type(value).__name__
+
+
+def _may_be_run(value: Any) -> bool:
+    return isinstance(value, str | Run) or str(getattr(value, "id", "")).startswith(Run.prefix)
 
 
 def _sides(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Side]:
