@@ -44,6 +44,9 @@ _NAMES = {
     "snapshot": "nbops.data.datasets",
     "check": "nbops.data.checking",
     "checks": "nbops.data.checking",
+    "label_issues": "nbops.data.labels.confident",
+    "agreement": "nbops.data.labels.agreement",
+    "combine_labels": "nbops.data.labels.combining",
     # debugging
     "preflight": "nbops.debugging.preflight.running",
     "preflight_space": "nbops.debugging.preflight.spaces",
