@@ -44,6 +44,7 @@ _NAMES = {
     "snapshot": "nbops.data.datasets",
     "check": "nbops.data.checking",
     "checks": "nbops.data.checking",
+    "profile": "nbops.data.profiles.making",
     # debugging
     "preflight": "nbops.debugging.preflight.running",
     "preflight_space": "nbops.debugging.preflight.spaces",
