@@ -130,7 +130,8 @@ class ParquetSource:
         import pyarrow.parquet as pq
 
         with self.errors():
-            self.opened = pq.ParquetFile(os.fspath(path), buffer_size=1 << 20)
+            # not buffered ahead, which would keep the whole column
+            self.opened = pq.ParquetFile(os.fspath(path), pre_buffer=False)
             self.names: list[str] = list(self.opened.schema_arrow.names)
         self.rows: int = self.opened.metadata.num_rows
         twice = sorted({name for name in self.names if self.names.count(name) > 1})

@@ -16,6 +16,8 @@ Rows = NDArray[np.int64]
 
 EXACT_VALUES = 1 << 25  # up to here all values of a column are held and sorted; above, figures are approximate
 _BITMAP_BITS = 27  # at most 128 MiB; linear counting stays within 1 % up to as many distinct values
+_BLOCK = 1 << 18  # hashes that are grouped at once
+_LOW_BITS = np.uint64(0xFFFF)
 _TAG = np.uint64(0xA0761D6478BD642F)
 
 
@@ -77,20 +79,45 @@ class DistinctCount:
 
 def categories(codes: Hashes, *, limit: int) -> tuple[Rows, Rows] | None:
     """Return first row and count of each distinct hash but `MISSING_CODE`; None if there are more than `limit`."""
-    bucket = (codes >> np.uint64(48)).astype(np.intp)
-    sizes = np.bincount(bucket, minlength=1 << 16)
-    if np.count_nonzero(sizes) > limit + 1:  # one for missing
-        return None
-    first = np.zeros(1 << 16, np.intp)
-    first[bucket[::-1]] = np.arange(len(codes) - 1, -1, -1)  # the last assignment stays: the first row
-    if np.array_equal(codes, codes[first[bucket]]):
-        counts = sizes[sizes > 0]
-        first = first[sizes > 0]
-    else:  # two values in one bucket: sort
+    for shift in (48, 32, 16, 0):
+        found = _by_bits(codes, shift, limit=limit + 1)  # one for missing
+        if found is None:
+            return None
+        first, counts, is_apart = found
+        if is_apart:
+            break
+    else:  # two values share a bucket each time: sort
         _, first, counts = np.unique(codes, return_index=True, return_counts=True)
     there = codes[first] != MISSING_CODE
     first, counts = first[there], counts[there]
     return None if len(first) > limit else (first, counts)
+
+
+def _by_bits(codes: Hashes, shift: int, *, limit: int) -> tuple[Rows, Rows, bool] | None:
+    """Group hashes by 16 of their bits: first rows, counts, and whether no two hashes share them; None above `limit`.
+
+    Block by block, so that no copy of all rows is made.
+    """
+    sizes = np.zeros(1 << 16, np.int64)
+    first = np.zeros(1 << 16, np.int64)
+    known = np.zeros(1 << 16, np.uint64)
+    is_apart = True
+    for start in range(0, len(codes), _BLOCK):
+        block = codes[start : start + _BLOCK]
+        bucket = ((block >> np.uint64(shift)) & _LOW_BITS).astype(np.intp)
+        more = np.bincount(bucket, minlength=1 << 16)
+        fresh = np.flatnonzero((more > 0) & (sizes == 0))
+        if len(fresh):
+            place = np.zeros(1 << 16, np.int64)
+            place[bucket[::-1]] = np.arange(len(block) - 1, -1, -1)  # the last assignment stays: the first row
+            first[fresh] = place[fresh] + start
+            known[fresh] = block[place[fresh]]
+        sizes += more
+        if np.count_nonzero(sizes) > limit:
+            return None
+        is_apart = is_apart and bool((known[bucket] == block).all())
+    there = sizes > 0
+    return first[there], sizes[there], is_apart
 
 
 def commonest(ordered: Hashes, *, limit: int) -> tuple[int, Hashes, Rows]:
@@ -104,9 +131,13 @@ def commonest(ordered: Hashes, *, limit: int) -> tuple[int, Hashes, Rows]:
         return 0, ordered, np.zeros(0, np.int64)
     same = ordered[1:] == ordered[:-1]
     distinct = len(ordered) - int(np.count_nonzero(same))
-    begins = np.flatnonzero(same & ~np.concatenate(([False], same[:-1])))
-    ends = np.flatnonzero(same & ~np.concatenate((same[1:], [False])))
-    counts = ends - begins + 2
+    is_end = same.copy()
+    is_end[1:] &= ~same[:-1]
+    begins = np.flatnonzero(is_end)
+    is_end[:] = same
+    is_end[:-1] &= ~same[1:]
+    counts = np.flatnonzero(is_end) - begins + 2
+    del is_end
     best = largest(counts, limit)
     found, sizes = ordered[begins[best]], counts[best]
     if len(found) < limit:  # the rest occur once

@@ -19,7 +19,7 @@ from nbops.data.profiles.profile import Profile
 from nbops.data.profiling import in_threads, is_large, with_meaning
 from nbops.data.sources import ParquetSource, form_of, is_path
 
-_PIECE_ROWS = 1 << 20  # rows of a file's column that are in memory at once
+_PIECE_ROWS = 1 << 18  # rows of a file's column that are in memory at once
 
 
 def profile(data: Any, *, label: Any = None, name: str = "") -> Profile:

@@ -84,10 +84,13 @@ def _ordered(gathered: Gathered) -> Ordered:
     if len(values) and values.dtype.kind in "iu":
         low, high = int(values.min()), int(values.max())
         if high - low < _SMALL_RANGE:
-            wide = values if values.dtype.itemsize == 8 else values.astype(np.int64)  # room for the difference
-            sizes = np.bincount((wide - wide.dtype.type(low)).astype(np.intp))
+            wide = values.dtype if values.dtype.itemsize == 8 else np.dtype(np.int64)  # room for the difference
+            sizes = np.zeros(high - low + 1, np.int64)
+            for start in range(0, len(values), _BLOCK):
+                block = values[start : start + _BLOCK].astype(wide, copy=False) - wide.type(low)
+                sizes += np.bincount(block.astype(np.intp), minlength=len(sizes))
             there = np.flatnonzero(sizes)
-            return Ordered(there.astype(wide.dtype) + wide.dtype.type(low), np.cumsum(sizes[there]))
+            return Ordered(there.astype(wide) + wide.type(low), np.cumsum(sizes[there]))
     return Ordered(gathered.ordered())
 
 

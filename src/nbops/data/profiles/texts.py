@@ -59,7 +59,7 @@ class Values:
             lengths = text_lengths(column, column.offsets)
             there = slice(None) if place is None else place
             lengths = lengths[there] if column.missing is None else lengths[there][~column.missing[there]]
-            self._lengths.add(lengths.astype(np.int32))
+            self._lengths.add(lengths.astype(np.min_scalar_type(lengths.max(initial=0))))  # one byte each, mostly
 
     def figures(self, look: Look) -> dict[str, Any]:
         """Return ``distinct``, and of named values ``values`` or ``top``; `look` tells the text in given rows."""
