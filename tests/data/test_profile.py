@@ -65,6 +65,12 @@ def test_the_profile_is_the_same_bytes_from_any_library(tmp_path: Path, monkeypa
     assert encode(dict(arrays)) == encode({name: nb.profile(table).columns[name] for name in numbers})
 
 
+def test_the_profile_is_the_same_bytes_from_pandas_own_types() -> None:
+    """Where no whole number is missing: pandas makes those columns floats."""
+    table = mixed_table(500).drop_columns(["count", "flag"])
+    assert encode(nb.profile(table.to_pandas()).to_dict()) == encode(nb.profile(table).to_dict())
+
+
 def test_the_figures_of_a_snapshot_and_of_a_profile_are_the_same(workspace: Workspace) -> None:
     table = mixed_table(300)
     kept = nb.snapshot(table, "sales")

@@ -96,6 +96,8 @@ def test_what_is_approximate_is_marked() -> None:
     part = nb.profile({"a": np.arange(50.0)})
     merged = type(part).merge(part, nb.profile({"a": np.arange(20.0, 80.0)}))
     assert "≈ 60" in shown(merged)[0]
+    assert "0 … ≈ " in shown(merged)[0]
+    assert "≈" not in shown(part)[0]
     assert "all but common, distinct" in shown(ProfileReport(merged), PAGE_BYTES)[1]
     assert "all figures" in shown(ProfileReport(part), PAGE_BYTES)[1]
 

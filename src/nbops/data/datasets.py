@@ -49,8 +49,8 @@ def snapshot(
     Parameters
     ----------
     data
-        A pandas, polars or Arrow frame, a NumPy array of any rank (rows first), a torch tensor, ``(X, y)``, or
-        a dict of columns.
+        A pandas, polars or Arrow frame, a NumPy array of any rank (rows first), a torch tensor, ``(X, y)``,
+        a dict of columns, the path of a Parquet or CSV file, or ``(engine, "select …")``.
     name : str
         Name of the dataset, without ``/`` and ``@``.
     source : str, Source or mapping, optional

@@ -22,7 +22,8 @@ _PAGE = """body{margin:24px auto;padding:0 16px;max-width:1080px;background:#fff
 .nbops h2{font-size:15px;font-weight:600;margin:2px 0 8px}
 .nbops details{border-top:1px solid var(--nb-line);padding:8px 0}.nbops summary{cursor:pointer}
 .nbops .two{display:flex;flex-wrap:wrap;gap:8px 32px;align-items:flex-start}
-.nbops .two table{width:auto;min-width:300px}
+.nbops .two table{width:auto;min-width:220px}
+.nbops .two td+td{text-align:right}
 .nbops .two tr,.nbops .two tbody tr:nth-child(n){height:22px}"""
 _FIGURES = (("mean", "mean"), ("standard deviation", "std"), ("skew", "skew"), ("kurtosis", "kurtosis"),
             ("zeros", "zeros"), ("negative", "negative"), ("infinite", "infinite"),
@@ -119,7 +120,7 @@ def _quantiles(figures: Mapping[str, Any]) -> str:
     low, high, told = figures.get("min"), figures.get("max"), figures.get("quantiles")
     if not told:
         return _pairs([("first", low), ("last", str(high))]) if isinstance(low, str) else ""
-    middle = [(f"{float(share):.0%}", number(value)) for share, value in told.items()]
+    middle = [(f"{100 * float(share):.0f} %", number(value)) for share, value in told.items()]
     return _pairs([("minimum", number(low)), *middle, ("maximum", number(high))])
 
 

@@ -153,9 +153,10 @@ def summary_of(figures: Mapping[str, Any]) -> str:
         total = sum(values.values())
         if "top" in figures and next(iter(values.values())) < 2:
             return f"{figures.get('min_length')} to {figures.get('max_length')} characters"
-        shares = "" if "top" in figures else " {:.0%}"
-        return " · ".join(f"{cut(value, 16) or '(empty)'}{shares.format(count / total)}" for value, count in
-                          list(values.items())[:3])  # fmt: skip
+        rough = "≈ " if {"values", "top"} & {*figures.get("approximate", ())} else ""
+        shares = "" if "top" in figures else " {:.0f} %"
+        return rough + " · ".join(f"{cut(value, 16) or '(empty)'}{shares.format(100 * count / total)}"
+                                  for value, count in list(values.items())[:3])  # fmt: skip
     if figures.get("kinds") and "edges" not in figures:
         return ", ".join(f"{count:,} {kind}" for kind, count in figures["kinds"].items())
     low, high = figures.get("min"), figures.get("max")
@@ -166,11 +167,8 @@ def summary_of(figures: Mapping[str, Any]) -> str:
     if low == high:
         return number(low)
     middle = figures.get("quantiles", {}).get("0.5")
-    return (
-        f"{number(low)} … {number(middle)} … {number(high)}"
-        if middle is not None
-        else f"{number(low)} … {number(high)}"
-    )
+    rough = "≈ " if "quantiles" in figures.get("approximate", ()) else ""
+    return " … ".join([number(low), *([f"{rough}{number(middle)}"] if middle is not None else []), number(high)])
 
 
 def _share(part: int, whole: int) -> str:

@@ -5,7 +5,7 @@ Sums are NumPy's own, without BLAS, so that the number of threads changes no dig
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ _DIGITS = 6
 Floats = NDArray[np.float64]
 
 
-def associations(samples: Mapping[str, Array], *, rows: int) -> dict[str, Any]:
+def associations(samples: Mapping[str, Array], *, rows: int, beyond: Sequence[str] = ()) -> dict[str, Any]:
     """Return ``pearson``, ``spearman`` and ``cramers_v``, each with its columns and the upper triangle of its matrix.
 
     Parameters
@@ -31,6 +31,8 @@ def associations(samples: Mapping[str, Array], *, rows: int) -> dict[str, Any]:
         float64 with NaN where missing, or uint64 hashes of categories.
     rows : int
         Rows of the whole table; ``is_sampled`` says whether that is more than were looked at.
+    beyond : sequence of str
+        Columns that were not sampled, to be named as left out.
 
     Returns
     -------
@@ -42,7 +44,7 @@ def associations(samples: Mapping[str, Array], *, rows: int) -> dict[str, Any]:
     numbers = {name: values for name, values in samples.items() if values.dtype.kind == "f" and _varies(values)}
     groups = {name: _groups(values) for name, values in samples.items() if values.dtype.kind == "u"}
     kept = {name: found for name, found in groups.items() if found is not None}
-    left_out = [*list(numbers)[MAX_COLUMNS:], *list(kept)[MAX_COLUMNS:]]
+    left_out = [*list(numbers)[MAX_COLUMNS:], *list(kept)[MAX_COLUMNS:], *beyond]
     numbers, kept = dict(list(numbers.items())[:MAX_COLUMNS]), dict(list(kept.items())[:MAX_COLUMNS])
     looked_at = len(next(iter(samples.values()))) if samples else 0
     found: dict[str, Any] = {"rows": looked_at, "is_sampled": looked_at < rows, "left_out": left_out}

@@ -19,6 +19,7 @@ from nbops.data.profiles.profile import Profile
 from nbops.data.profiling import in_threads, is_large, with_meaning
 from nbops.data.sources import ParquetSource, form_of, is_path
 
+_LOOKED_AT = 300  # columns of which rows are sampled: 48 MB
 _PIECE_ROWS = 1 << 18  # rows of a file's column that are in memory at once
 
 
@@ -60,13 +61,14 @@ def profile(data: Any, *, label: Any = None, name: str = "") -> Profile:
 def _of_frame(frame: Frame) -> dict[str, Any]:
     picks = sample_rows(frame.rows, SAMPLE_ROWS)
 
-    def work(column: Column | None) -> Any:
-        if column is None:
+    def work(item: tuple[int, Column] | None) -> Any:
+        if item is None:
             return _repeated(row_hashes(list(frame.columns), frame.rows)) if frame.rows <= EXACT_VALUES else None
-        return pass_over(lambda: [column], frame.rows, picks=picks)
+        place, column = item
+        return pass_over(lambda: [column], frame.rows, picks=picks if place < _LOOKED_AT else None)
 
     # texts first, so that their hashes are there when the rows are hashed
-    done = in_threads(work, [*frame.columns, None], is_worth_it=is_large(frame))
+    done = in_threads(work, [*enumerate(frame.columns), None], is_worth_it=is_large(frame))
     return _told(frame.names, done[:-1], rows=frame.rows, label=frame.label, repeated=done[-1])
 
 
@@ -77,9 +79,10 @@ def _of_parquet(path: Any, label: str) -> dict[str, Any]:
             raise not_found("column", label, source.names)
         picks = sample_rows(source.rows, SAMPLE_ROWS)
         rows = _Rows(source.rows)
+        each = rows.add if rows.is_counted else None
         done = [
-            pass_over(_Pieces(source, name), source.rows, picks=picks, each=rows.add if rows.is_counted else None)
-            for name in source.names
+            pass_over(_Pieces(source, name), source.rows, picks=picks if place < _LOOKED_AT else None, each=each)
+            for place, name in enumerate(source.names)
         ]
         return _told(source.names, done, rows=source.rows, label=label, repeated=rows.repeated() if done else 0)
     finally:
@@ -127,5 +130,10 @@ def _told(names: list[str], done: list[Passed], *, rows: int, label: str, repeat
     samples = {name: one.sample for name, one in zip(names, done, strict=True) if one.sample is not None}
     found: dict[str, Any] = {"rows": rows, "label": label, "columns": columns, "duplicate_rows": repeated}
     if len(samples) > 1:
-        found["associations"] = associations(samples, rows=rows)
+        beyond = [name for name in names[_LOOKED_AT:] if _can_go_with_others(columns[name]["dtype"])]
+        found["associations"] = associations(samples, rows=rows, beyond=beyond)
     return found
+
+
+def _can_go_with_others(dtype: str) -> bool:
+    return dtype in ("text", "bool") or dtype.startswith(("int", "uint", "float"))
