@@ -128,7 +128,7 @@ def _of_words(name: str, figures: Mapping[str, Any], stripped: list[str], presen
 
 
 def _of_numbers(name: str, figures: Mapping[str, Any], present: int) -> dict[str, Any]:
-    low, high, distinct = figures["min"], figures["max"], figures["distinct"]
+    low, high = figures["min"], figures["max"]
     are_whole = all(map(is_whole, figures["edges"])) if not figures["dtype"].startswith(("int", "uint")) else True
     unit = unit_of_name(name)
     if are_whole:
@@ -136,7 +136,7 @@ def _of_numbers(name: str, figures: Mapping[str, Any], present: int) -> dict[str
         if found:
             return found
     elif low >= 0 and high <= 1:
-        return _told("share", "likely" if hints(name, "share") or distinct > 10 else "maybe")
+        return _told("share", "likely" if hints(name, "share") else "maybe")
     for sort, limit in (("latitude", 90), ("longitude", 180)):
         if hints(name, sort) and -limit <= low and high <= limit:
             return _told(sort, "likely", unit="°", unit_sure="likely")

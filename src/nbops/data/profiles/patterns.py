@@ -136,7 +136,7 @@ NAME_HINTS: dict[str, frozenset[str]] = {
     "id": frozenset({"id", "ids", "key", "uuid", "guid", "index", "idx", "nr", "code", "number"}),
     "year": frozenset({"year", "yr", "jahr", "annee"}),
     "amount": frozenset(
-        {"price", "cost", "costs", "amount", "revenue", "salary", "income", "fee", "fare", "total", "sales", "balance",
+        {"price", "cost", "costs", "amount", "revenue", "salary", "income", "fee", "fare", "sales", "balance",
          "payment", "eur", "usd", "gbp", "tax", "budget", "spend"}
     ),
     "percentage": frozenset({"pct", "percent", "percentage", "%"}),
