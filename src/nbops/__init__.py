@@ -47,6 +47,7 @@ _NAMES = {
     "label_issues": "nbops.data.labels.confident",
     "agreement": "nbops.data.labels.agreement",
     "combine_labels": "nbops.data.labels.combining",
+    "profile": "nbops.data.profiles.making",
     # debugging
     "preflight": "nbops.debugging.preflight.running",
     "preflight_space": "nbops.debugging.preflight.spaces",

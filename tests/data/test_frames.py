@@ -64,7 +64,7 @@ def test_empty_data_is_read(data: Any) -> None:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        ("sales.csv", "cannot read a str as data"),
+        ("sales", "cannot read a str as data"),
         (7, "cannot read a int as data"),
         (object(), "cannot read a object as data"),
         (np.float64(3.0), "rank 0"),
@@ -75,7 +75,7 @@ def test_empty_data_is_read(data: Any) -> None:
         (np.zeros((2, 2, 2), object), "array of rank 3"),
         ({"a": [object()]}, "'a' holds a object"),
     ],
-    ids=["path", "number", "object", "rank 0", "lengths", "twice", "twice as text", "complex", "objects", "opaque"],
+    ids=["name", "number", "object", "rank 0", "lengths", "twice", "twice as text", "complex", "objects", "opaque"],
 )
 def test_what_cannot_be_read_is_refused(data: Any, says: str) -> None:
     with pytest.raises(InvalidInput, match=says) as caught:

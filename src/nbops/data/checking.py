@@ -14,10 +14,11 @@ import numpy as np
 
 from nbops.core.errors import CheckFailed, InvalidInput, did_you_mean
 from nbops.core.ids import new_id
-from nbops.core.records import CheckReport, CheckResult, Dataset, Link, Verdict, replace
-from nbops.data.datasets import Hashed, find_dataset, known_dataset, read_data
+from nbops.core.records import CheckReport, CheckResult, Link, Verdict, replace
+from nbops.data.datasets import Hashed, find_dataset, is_reference, known_dataset, read_data
 from nbops.data.frames import read
 from nbops.data.leaf import Check, Sample, checks, result
+from nbops.data.profiles.profile import Profile
 from nbops.data.profiling import profile_frame
 from nbops.store.context import current_cell_id, current_run
 from nbops.store.workspace import Workspace, workspace
@@ -39,8 +40,8 @@ def check(
         What `nb.snapshot` takes; or a dataset (``"digits"``, ``"digits/2"``) whose data is stored.
     suite : list or mapping, optional
         Names or functions, or names with thresholds: ``{"missing-values": {"max_share": 0.05}}``; all if None.
-    baseline : Dataset, str or data, optional
-        What to compare with: a snapshot, its name (``"digits"``, ``"digits/1"``), or data.
+    baseline : Dataset, str, Profile or data, optional
+        What to compare with: a snapshot, its name (``"digits"``, ``"digits/1"``), a profile, or data.
     label : str or array, optional
         Name of the label column, or the labels: [rows]. ``y`` of ``(X, y)`` if None.
     name : str, optional
@@ -66,7 +67,7 @@ def check(
         raise InvalidInput(f"on_fail is {on_fail!r}", hint='Use "report" or "raise".')
     chosen = _chosen(suite)
     started = time.perf_counter()
-    hashed = Hashed(read(read_data(data) if isinstance(data, str | Dataset) else data, label=label))
+    hashed = Hashed(read(read_data(data) if is_reference(data) else data, label=label))
     ws = workspace()
     sample = Sample(hashed.frame, _baseline(baseline, ws))
     results = [found for title, leaf, options in chosen for found in _run(title, leaf, sample, options)]
@@ -131,8 +132,10 @@ def _options(name: str, leaf: Check, options: Mapping[str, Any]) -> dict[str, An
 def _baseline(baseline: Any, ws: Workspace) -> Mapping[str, Any] | None:
     if baseline is None:
         return None
-    if isinstance(baseline, str | Dataset):
+    if is_reference(baseline):
         return find_dataset(baseline, ws=ws).profile
+    if isinstance(baseline, Profile):
+        return baseline.to_dict()
     return profile_frame(read(baseline))
 
 

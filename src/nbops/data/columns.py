@@ -22,8 +22,9 @@ Mask = NDArray[np.bool_]
 Hashes = NDArray[np.uint64]
 
 BLOCK = 1 << 18  # rows that are canonicalised at once, so that no whole column is copied
+MISSING_CODE = np.uint64(0x5851F42D4C957F2D)  # the hash of a missing cell
 _LONG_TEXT = 1 << 16  # bytes
-_BASE = np.uint64(0x9E3779B97F4A7C15)  # odd: multiplying by it loses nothing
+ROW_BASE = np.uint64(0x9E3779B97F4A7C15)  # odd: multiplying by it loses nothing
 _ONES = np.uint64(2**64 - 1)
 
 
@@ -158,9 +159,9 @@ def hashes(column: Column) -> Hashes:
     elif column.is_tensor:
         raw = np.concatenate([_row_hashes(block) for block in blocks(column)] or [np.zeros(0, np.uint64)])
     else:
-        raw = np.concatenate([_mix(_bits(block)) for block in blocks(column)] or [np.zeros(0, np.uint64)])
+        raw = np.concatenate([mixed(_bits(block)) for block in blocks(column)] or [np.zeros(0, np.uint64)])
     if column.missing is not None and not column.is_tensor:
-        raw[column.missing] = np.uint64(0x5851F42D4C957F2D)
+        raw[column.missing] = MISSING_CODE
     return raw
 
 
@@ -168,9 +169,9 @@ def row_hashes(columns: list[Column], rows: int) -> Hashes:
     """Return one 64-bit hash for each row over all `columns`, in order."""
     total = np.zeros(rows, np.uint64)
     for column in columns:
-        total *= _BASE
+        total *= ROW_BASE
         total += hashes(column)
-    return _mix(total)
+    return mixed(total)
 
 
 def remixed(found: Hashes, numbers: Hashes) -> Hashes:
@@ -187,9 +188,9 @@ def _bits(block: Array) -> Hashes:
     return block.astype(np.uint64)
 
 
-def _mix(bits: Hashes) -> Hashes:
+def mixed(bits: Hashes) -> Hashes:
     """Spread 64 bits (the finaliser of splitmix64, Steele, Lea and Flood 2014)."""
-    out = bits + _BASE
+    out = bits + ROW_BASE
     out ^= out >> np.uint64(30)
     out *= np.uint64(0xBF58476D1CE4E5B9)
     out ^= out >> np.uint64(27)
@@ -201,9 +202,9 @@ def _mix(bits: Hashes) -> Hashes:
 def _row_hashes(block: Array) -> Hashes:
     total = np.zeros(len(block), np.uint64)
     for cell in range(block.shape[1]):
-        total *= _BASE
-        total += _mix(_bits(np.ascontiguousarray(block[:, cell])))
-    return _mix(total)
+        total *= ROW_BASE
+        total += mixed(_bits(np.ascontiguousarray(block[:, cell])))
+    return mixed(total)
 
 
 def _text_hashes(data: Array, offsets: NDArray[np.int64]) -> Hashes:
@@ -223,7 +224,7 @@ def _text_hashes(data: Array, offsets: NDArray[np.int64]) -> Hashes:
             spare = np.maximum(done + 8 - size[active], 0).astype(np.uint64) * np.uint64(8)
             word &= _ONES >> spare  # bytes of the next value do not count
             word ^= codes[active]
-            word *= _BASE
+            word *= ROW_BASE
             word ^= word >> np.uint64(32)
             codes[active] = word
             done += 8
@@ -231,4 +232,4 @@ def _text_hashes(data: Array, offsets: NDArray[np.int64]) -> Hashes:
     for row in np.flatnonzero(lengths > _LONG_TEXT):
         text = data[offsets[row] : offsets[row + 1]].tobytes()
         out[row] = np.frombuffer(hashlib.blake2b(text, digest_size=8).digest(), "<u8")[0]
-    return _mix(out)
+    return mixed(out)

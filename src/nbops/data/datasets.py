@@ -23,6 +23,7 @@ from nbops.data.columns import Frame, row_hashes
 from nbops.data.digest import column_digest, table_digest
 from nbops.data.frames import read
 from nbops.data.profiling import profile_frame
+from nbops.data.sources import is_path
 from nbops.data.storing import MEDIA_TYPES, Packed, pack, unpack
 from nbops.store.context import current_cell_id, current_run
 from nbops.store.workspace import Workspace, workspace
@@ -48,8 +49,8 @@ def snapshot(
     Parameters
     ----------
     data
-        A pandas, polars or Arrow frame, a NumPy array of any rank (rows first), a torch tensor, ``(X, y)``, or
-        a dict of columns.
+        A pandas, polars or Arrow frame, a NumPy array of any rank (rows first), a torch tensor, ``(X, y)``,
+        a dict of columns, the path of a Parquet or CSV file, or ``(engine, "select …")``.
     name : str
         Name of the dataset, without ``/`` and ``@``.
     source : str, Source or mapping, optional
@@ -142,6 +143,11 @@ def find_dataset(ref: str | Dataset, *, ws: Workspace | None = None) -> Dataset:
         hint = f"Use a version from {versions[0]} to {versions[-1]}." if versions else "Make one with nb.snapshot."
         raise not_found("dataset", ref, [] if versions else known, hint=hint)
     return found
+
+
+def is_reference(data: Any) -> bool:
+    """Tell whether `data` names a dataset: a record, or text that is no path of a Parquet or CSV file."""
+    return isinstance(data, Dataset) or (isinstance(data, str) and not is_path(data))
 
 
 def read_data(ref: str | Dataset) -> Any:

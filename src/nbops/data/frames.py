@@ -15,9 +15,12 @@ import numpy as np
 from nbops.core.errors import InvalidInput
 from nbops.data.columns import Array, Column, Frame, Mask
 from nbops.data.objects import from_objects, from_text
+from nbops.data.sources import is_path, is_query, read_file, read_stream, run_query
 
 WIDEST_TABLE = 4096  # a 2-D array with more columns is one tensor column, not a table
-_ACCEPTED = "Pass a data frame, an Arrow table, an array, a tensor, (X, y), or a dict of columns."
+_ACCEPTED = (
+    "Pass a data frame, an Arrow table, an array, a tensor, (X, y), a dict of columns, or a Parquet or CSV file."
+)
 
 
 def read(data: Any, *, label: Any = None) -> Frame:
@@ -27,18 +30,22 @@ def read(data: Any, *, label: Any = None) -> Frame:
     ----------
     data
         A pandas, polars or Arrow frame or series, or another that narwhals knows (lazy ones are
-        collected); a NumPy array of any rank, rows first; a torch tensor; a tuple ``(X, y)``; a dict
-        of columns, or ``{"X": …, "y": …}``. Columns of a 2-D array are named ``"0"``, ``"1"`` … as in pandas.
+        collected); whatever has ``__arrow_c_stream__``; a NumPy array of any rank, rows first; a torch tensor; a tuple
+        ``(X, y)``; a Parquet or CSV file, by its path; ``(engine, "select …")`` of a database; a dict of columns, or
+        ``{"X": …, "y": …}``. Columns of a 2-D array are named ``"0"``, ``"1"`` … as in pandas.
     label : str or array, optional
         Name of the label column, or the labels themselves: [rows].
 
     Raises
     ------
     InvalidInput
-        Unknown sort of data, columns of unequal length, a name used twice.
+        Unknown sort of data, columns of unequal length, a name used twice, a file that cannot be read.
+    NotFound
+        No such file, or no label column of that name.
     """
     if isinstance(data, Frame):
         return data
+    data = read_file(data) if is_path(data) else run_query(data) if is_query(data) else data
     if label is not None and not isinstance(label, str):
         return _joined({"X": data, "y": label}, native=(data, label))
     if isinstance(data, tuple) and len(data) == 2:
@@ -98,6 +105,9 @@ def _parts(data: Any, name: str) -> tuple[list[Column], str]:
     if isinstance(data, list | tuple | range):
         return [_from_list(name, data)], "column"
     found = _from_narwhals(data, name)
+    if found is None and hasattr(data, "__arrow_c_stream__"):
+        data = read_stream(data)
+        found = _from_narwhals(data, name)
     return found if found is not None else _from_array(_as_array(data), name)
 
 
@@ -214,6 +224,14 @@ def _from_series(name: str, series: Any) -> Column:
     if dtype == nw.Time:
         return _from_clock(name, series)
     return from_objects(name, series.to_list())
+
+
+def from_arrow(name: str, array: Any) -> Column:
+    """Return the column of a pyarrow array."""
+    import narwhals as nw
+    import pyarrow as pa
+
+    return _from_series(name, nw.from_native(pa.chunked_array([array]), series_only=True))
 
 
 def _numpy_name(dtype: Any) -> str:
