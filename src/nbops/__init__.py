@@ -44,6 +44,7 @@ _NAMES = {
     "snapshot": "nbops.data.datasets",
     "check": "nbops.data.checking",
     "checks": "nbops.data.checking",
+    "drift": "nbops.data.drifting.running",
     # debugging
     "preflight": "nbops.debugging.preflight.running",
     "preflight_space": "nbops.debugging.preflight.spaces",
