@@ -48,6 +48,7 @@ _NAMES = {
     "agreement": "nbops.data.labels.agreement",
     "combine_labels": "nbops.data.labels.combining",
     "profile": "nbops.data.profiles.making",
+    "drift": "nbops.data.drifting.running",
     # debugging
     "preflight": "nbops.debugging.preflight.running",
     "preflight_space": "nbops.debugging.preflight.spaces",

@@ -36,14 +36,14 @@ def snapshot(call: Call, *, variable: str, name: str | None, source: str | None,
 )  # fmt: skip
 def check(call: Call, *, data: str, baseline: str | None, label: str | None, only: list[str], name: str | None) -> Any:
     """Run the data checks on a table."""
-    table = _table(call, data)
-    reference = _table(call, baseline) if baseline is not None else None
+    table = table_of(call, data)
+    reference = table_of(call, baseline) if baseline is not None else None
     from nbops.data.checking import check as check_table
 
     return check_table(table, suite=only or None, baseline=reference, label=label, name=name or "")
 
 
-def _table(call: Call, name: str) -> Any:
+def table_of(call: Call, name: str) -> Any:
     """Return the variable `name`, or `name` itself where it is a dataset; a variable comes first."""
     from nbops.core.errors import NotFound
     from nbops.core.records import Dataset

@@ -67,6 +67,14 @@ class Mono:
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """A small ``<svg>`` in a table's cell, and what stands there where no picture can be shown."""
+
+    svg: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Key:
     """One key figure: the value with its unit, what it is, and a difference or a limit beside it."""
 

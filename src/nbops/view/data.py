@@ -11,7 +11,7 @@ from nbops.core.ids import short_id
 from nbops.core.records import CheckReport, CheckResult, ColumnSchema, Dataset, Verdict
 from nbops.view.bundles import bundle
 from nbops.view.cards import Card, Chip, Facts, Grid, Mono, Note, Part, chip
-from nbops.view.format import MISSING, cut, duration, number, plural, quantity, text, when
+from nbops.view.format import MISSING, cut, duration, number, plural, quantity, some, text, when
 
 _SAME_SHOWN = 4  # columns listed one by one before the rest are told by their number
 _COLUMNS_SHOWN = 12
@@ -38,7 +38,7 @@ def _columns(value: Dataset) -> Grid | Facts:
         kinds: dict[str, list[ColumnSchema]] = defaultdict(list)
         for column in value.columns:
             kinds[column.dtype].append(column)
-        return Facts("columns", tuple((f"{len(found):,} × {dtype}", _some([c.name for c in found], 4))
+        return Facts("columns", tuple((f"{len(found):,} × {dtype}", some([c.name for c in found], 4))
                                       for dtype, found in kinds.items()))  # fmt: skip
     wanted = [key for key in ("missing", "missing_share", "unique", "distinct", "min", "mean", "median", "max", "std")
               if any(key in (profile or {})[name] for name in known)][:6]  # fmt: skip
@@ -66,7 +66,7 @@ def show_report(value: CheckReport) -> Bundle:
     for verdict, word in ((Verdict.PASS, "passed"), (Verdict.SKIPPED, "skipped")):
         names = sorted(name for name, is_now in worst.items() if is_now == verdict)
         if names:
-            parts.append(Note(f"{len(names):,} {word}: {_some(names, 12)}", "dim"))
+            parts.append(Note(f"{len(names):,} {word}: {some(names, 12)}", "dim"))
     facts = (f"{value.rows:,} × {value.columns:,}", duration(value.duration_s))
     return bundle(Card(value.name or "data", _verdict(worst), short_id(value.id), facts, parts=tuple(parts)))
 
@@ -89,7 +89,7 @@ def _rows(results: Sequence[CheckResult]) -> tuple[tuple[Any, ...], ...]:
     rows = []
     for (check, verdict), same in groups.items():
         worst = max(same, key=_distance)
-        column = _some([r.column for r in same if r.column], _SAME_SHOWN) if len(same) > 1 else same[0].column
+        column = some([r.column for r in same if r.column], _SAME_SHOWN) if len(same) > 1 else same[0].column
         advice = worst.fix or worst.message
         rows.append((f"{chip(verdict).sign} {check}", Mono(column), quantity(worst.value, worst.unit),
                      quantity(worst.limit, worst.unit), advice))  # fmt: skip
@@ -100,12 +100,6 @@ def _distance(result: CheckResult) -> float:
     if result.value is None or result.limit is None:
         return 0.0
     return abs(result.value - result.limit)
-
-
-def _some(names: Sequence[str], count: int) -> str:
-    left = len(names) - count
-    shown = ", ".join(text(name) for name in names[:count])
-    return f"{shown} and {left:,} more" if left > 0 else shown
 
 
 def show_result(value: CheckResult) -> Bundle:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -146,3 +147,10 @@ def plural(count: int, noun: str) -> str:
     if noun.endswith("s"):
         return f"{count:,} {noun}es"
     return f"{count:,} {noun[:-1]}ies" if noun[-1:] == "y" and noun[-2:-1] not in "aeiou" else f"{count:,} {noun}s"
+
+
+def some(names: Sequence[str], count: int) -> str:
+    """Return the first names, and how many more there are: ``a, b and 3 more``."""
+    left = len(names) - count
+    shown = ", ".join(text(name) for name in names[:count])
+    return f"{shown} and {left:,} more" if left > 0 else shown

@@ -12,7 +12,22 @@ from typing import Any
 from urllib.parse import quote
 
 from nbops.view import graphs
-from nbops.view.cards import Card, Chip, Code, Facts, Grid, Item, Key, Mono, Note, Part, Picture, Ranked, Section
+from nbops.view.cards import (
+    Card,
+    Chip,
+    Code,
+    Drawing,
+    Facts,
+    Grid,
+    Item,
+    Key,
+    Mono,
+    Note,
+    Part,
+    Picture,
+    Ranked,
+    Section,
+)
 from nbops.view.figures import BRIGHT, COLOURS, Figure, sparkline, svg
 from nbops.view.format import cut, text
 from nbops.view.graphs import Graph
@@ -212,6 +227,8 @@ def _right(grid: Grid, index: int) -> str:
 def _cell(grid: Grid, index: int, value: Any, words: int) -> str:
     if isinstance(value, Chip):
         return f"<td{_LEFT}>{_chip(value)}</td>"
+    if isinstance(value, Drawing):
+        return f'<td{_LEFT}>{_HIDDEN}{value.svg}</div><span class="alt mono">{esc(value.text, 40)}</span></td>'
     raw = text(value.text if isinstance(value, Mono) else value)
     limit = min(_PROSE if raw.count(" ") > 2 else _CELL, words)  # prose wraps, a long name is cut
     kind = " ".join(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nbops.view.cards import Card, Chip, Code, Facts, Grid, Key, Mono, Note, Part, Picture, Ranked, Section
+from nbops.view.cards import Card, Chip, Code, Drawing, Facts, Grid, Key, Mono, Note, Part, Picture, Ranked, Section
 from nbops.view.figures import Figure, sparkline
 from nbops.view.format import columns, cut, text, wrap
 from nbops.view.graphs import Graph
@@ -89,7 +89,7 @@ def cell(value: Any) -> str:
     """Return one table cell as text."""
     if isinstance(value, Chip):
         return text(str(value))
-    return text(value.text if isinstance(value, Mono) else value)
+    return text(value.text if isinstance(value, Mono | Drawing) else value)
 
 
 def table(grid: Grid, *, width: int = WIDTH, rows: int = ROWS) -> list[str]:
