@@ -23,7 +23,7 @@ Hashes = NDArray[np.uint64]
 
 BLOCK = 1 << 18  # rows that are canonicalised at once, so that no whole column is copied
 _LONG_TEXT = 1 << 16  # bytes
-_BASE = np.uint64(0x9E3779B97F4A7C15)  # odd: multiplying by it loses nothing
+BASE = np.uint64(0x9E3779B97F4A7C15)  # odd: multiplying by it loses nothing
 _ONES = np.uint64(2**64 - 1)
 
 
@@ -158,7 +158,7 @@ def hashes(column: Column) -> Hashes:
     elif column.is_tensor:
         raw = np.concatenate([_row_hashes(block) for block in blocks(column)] or [np.zeros(0, np.uint64)])
     else:
-        raw = np.concatenate([_mix(_bits(block)) for block in blocks(column)] or [np.zeros(0, np.uint64)])
+        raw = np.concatenate([mix(_bits(block)) for block in blocks(column)] or [np.zeros(0, np.uint64)])
     if column.missing is not None and not column.is_tensor:
         raw[column.missing] = np.uint64(0x5851F42D4C957F2D)
     return raw
@@ -168,9 +168,9 @@ def row_hashes(columns: list[Column], rows: int) -> Hashes:
     """Return one 64-bit hash for each row over all `columns`, in order."""
     total = np.zeros(rows, np.uint64)
     for column in columns:
-        total *= _BASE
+        total *= BASE
         total += hashes(column)
-    return _mix(total)
+    return mix(total)
 
 
 def _bits(block: Array) -> Hashes:
@@ -182,9 +182,9 @@ def _bits(block: Array) -> Hashes:
     return block.astype(np.uint64)
 
 
-def _mix(bits: Hashes) -> Hashes:
+def mix(bits: Hashes) -> Hashes:
     """Spread 64 bits (the finaliser of splitmix64, Steele, Lea and Flood 2014)."""
-    out = bits + _BASE
+    out = bits + BASE
     out ^= out >> np.uint64(30)
     out *= np.uint64(0xBF58476D1CE4E5B9)
     out ^= out >> np.uint64(27)
@@ -196,9 +196,9 @@ def _mix(bits: Hashes) -> Hashes:
 def _row_hashes(block: Array) -> Hashes:
     total = np.zeros(len(block), np.uint64)
     for cell in range(block.shape[1]):
-        total *= _BASE
-        total += _mix(_bits(np.ascontiguousarray(block[:, cell])))
-    return _mix(total)
+        total *= BASE
+        total += mix(_bits(np.ascontiguousarray(block[:, cell])))
+    return mix(total)
 
 
 def _text_hashes(data: Array, offsets: NDArray[np.int64]) -> Hashes:
@@ -218,7 +218,7 @@ def _text_hashes(data: Array, offsets: NDArray[np.int64]) -> Hashes:
             spare = np.maximum(done + 8 - size[active], 0).astype(np.uint64) * np.uint64(8)
             word &= _ONES >> spare  # bytes of the next value do not count
             word ^= codes[active]
-            word *= _BASE
+            word *= BASE
             word ^= word >> np.uint64(32)
             codes[active] = word
             done += 8
@@ -226,4 +226,4 @@ def _text_hashes(data: Array, offsets: NDArray[np.int64]) -> Hashes:
     for row in np.flatnonzero(lengths > _LONG_TEXT):
         text = data[offsets[row] : offsets[row + 1]].tobytes()
         out[row] = np.frombuffer(hashlib.blake2b(text, digest_size=8).digest(), "<u8")[0]
-    return _mix(out)
+    return mix(out)
