@@ -14,6 +14,7 @@ from nbops.data.columns import BLOCK, Array, Hashes
 from nbops.data.identity import salted
 
 TRAIN, VAL, TEST, LEFT_OUT = 0, 1, 2, 3
+_MIXTURES = 4  # units are told apart by how much of them is of one stratum, in quarters
 SIDES = ("train", "val", "test", "left out")
 Codes = NDArray[np.uint8]
 Folds = NDArray[np.int16]
@@ -48,11 +49,10 @@ def by_hash(identity: Hashes, *, salt: str, test: float, val: float) -> Codes:
 
 def by_rank(spread: Hashes, strata: Strata, *, test: float, val: float) -> Codes:
     """Return sides by the rank of each unit within its stratum, so that the shares come out within half a unit."""
-    of, depth, total, stratum = _depths(spread, strata)
-    draws = strata.draws[stratum]
-    codes = np.where(depth <= _target(total, test, draws), TEST, TRAIN)
-    codes[(total - depth <= _target(total, val, draws)) & (codes == TRAIN)] = VAL
-    return codes.astype(np.uint8)[of]
+    units = _units(spread, strata)
+    codes = np.where(units.depth <= _target(units.total, test, units.draw), TEST, TRAIN)
+    codes[(units.total - units.depth <= _target(units.total, val, units.draw)) & (codes == TRAIN)] = VAL
+    return codes.astype(np.uint8)[units.of]
 
 
 def folds_by_hash(spread: Hashes, count: int) -> Folds:
@@ -62,9 +62,10 @@ def folds_by_hash(spread: Hashes, count: int) -> Folds:
 
 def folds_by_rank(spread: Hashes, strata: Strata, count: int) -> Folds:
     """Return folds whose shares of each stratum are equal within one unit."""
-    of, depth, total, stratum = _depths(spread, strata)
-    first = np.floor(strata.draws[stratum] * count)  # else every stratum of one row lands in the same fold
-    return ((np.floor(depth * count / total) + first) % count).astype(np.int16)[of]
+    units = _units(spread, strata)
+    first = np.floor(units.draw * count)  # else every stratum of one row lands in the same fold
+    fold: Folds = ((np.floor(units.depth * count / units.total) + first) % count).astype(np.int16)[units.of]
+    return fold
 
 
 def _target(total: Array, share: float, draws: Array) -> Array:
@@ -72,24 +73,39 @@ def _target(total: Array, share: float, draws: Array) -> Array:
     return np.where(exact < 1, np.floor(exact + draws), exact)
 
 
-def _depths(spread: Hashes, strata: Strata) -> tuple[Array, Array, Array, Array]:
-    """Return the unit of each row, and of each unit how many rows of its stratum lie before its middle, of how many.
+@dataclass(frozen=True, eq=False)
+class _Units:
+    """The unit of each row, and of each unit how many rows of its stratum lie before its middle, of how many."""
 
-    A unit counts for the stratum that most of its rows belong to.
+    of: Array  # [rows]
+    depth: Array  # [units], as the others
+    total: Array
+    draw: Array
+
+
+def _units(spread: Hashes, strata: Strata) -> _Units:
+    """Order units by their number within each stratum.
+
+    A unit of several strata counts for the one of most of its rows, apart from units that are more or less of one
+    piece: so units of like mixture are divided among the sides.
     """
     ids, of = np.unique(spread, return_inverse=True)
     rows = np.bincount(of, minlength=len(ids))
-    stratum = _commonest(of, strata, len(ids)) if len(ids) < len(spread) else strata.codes[np.argsort(spread)]
-    order = np.lexsort((ids, stratum))
+    own = strata.codes[np.argsort(spread)] if len(ids) == len(spread) else _commonest(of, strata)
+    mixture = own
+    if len(ids) < len(spread):
+        share = np.bincount(of, strata.codes == own[of], minlength=len(ids)) / rows
+        _, mixture = np.unique(own * (_MIXTURES + 1) + np.floor(share * _MIXTURES).astype(np.intp), return_inverse=True)
+    order = np.lexsort((ids, mixture))
     through = np.cumsum(rows[order])
-    totals = np.bincount(stratum, rows, minlength=len(strata.names)).astype(np.int64)
+    totals = np.bincount(mixture, rows).astype(np.int64)
     before = np.cumsum(totals) - totals
     depth = np.empty(len(ids), np.float64)
-    depth[order] = through - rows[order] / 2 - before[stratum[order]]
-    return of, depth, totals[stratum], stratum
+    depth[order] = through - rows[order] / 2 - before[mixture[order]]
+    return _Units(of, depth, totals[mixture], strata.draws[own])
 
 
-def _commonest(of: Array, strata: Strata, units: int) -> Array:
+def _commonest(of: Array, strata: Strata) -> Array:
     """Return the stratum of most rows of each unit, the first of equals."""
     pairs, counts = np.unique(of * len(strata.names) + strata.codes, return_counts=True)
     unit, stratum = np.divmod(pairs, len(strata.names))

@@ -6,15 +6,16 @@ from typing import Any
 
 from nbops.core.display import Bundle
 from nbops.core.ids import short_id
-from nbops.core.query import Compare, Field
+from nbops.core.query import Both, Compare, Field
 from nbops.core.splits import SEALED, Look, SplitRecord
 from nbops.view.bundles import bundle
 from nbops.view.cards import Card, Chip, Facts, Grid, Key, Mono, Note, Part, chip
-from nbops.view.format import cell, number, plural, text, when
+from nbops.view.format import cell, plural, text, when
 from nbops.view.reading import current_workspace, related
 
 _LOOKS_SHOWN = 6
 _DEVIATION = 0.005  # of a large stratum: half a point
+_GROUPED_DEVIATION = 0.02  # whole groups cannot come so close
 
 
 def show_split(value: Any) -> Bundle:
@@ -26,8 +27,14 @@ def show_split(value: Any) -> Bundle:
     rows = _proof(record)
     parts: list[Part] = [Grid(("proof", "found", "what it means"), tuple(rows))] if rows else []
     parts += _looks(record)
+    spans = record.proof.get("time", {}).get("spans", {})
+    if spans:
+        parts.append(Facts("time", tuple((side, f"{first} to {last}") for side, (first, last) in spans.items())))
     plain = [(name, text(record.settings[name])) for name in ("folds", "gap", "salt") if record.settings.get(name)]
-    facts = (*plain, *((f"sha256 of {side}", digest[:12]) for side, digest in record.digests.items()))
+    facts = (
+        *plain,
+        *((f"sha256 of {side}", digest[:12]) for side, digest in record.digests.items() if side != "left out"),
+    )
     parts.append(Facts("recorded", facts))
     head = Chip("■", "sealed", "warn") if record.status == SEALED else Chip("✓", "split", "ok")
     actions = ('with split.open_test("why") as test:',) if record.status == SEALED else ()
@@ -43,7 +50,7 @@ def _proof(record: SplitRecord) -> list[tuple[Any, ...]]:
         )
     if "duplicates_across" in proof:
         rows.append(_line("equal rows across", proof["duplicates_across"], "no row of val or test is learned from",
-                          "rows of val or test equal a row that is learned from"))  # fmt: skip
+                          "rows equal one that is learned from; without a key, equal rows stay together"))  # fmt: skip
     if "time" in proof:
         rows.append(_line("overlap in time", proof["time"]["overlap"], "each side begins after the one before",
                           "rows are not later than the side before"))  # fmt: skip
@@ -53,7 +60,8 @@ def _proof(record: SplitRecord) -> list[tuple[Any, ...]]:
         off = found["large_deviation" if is_large else "deviation"]
         kind = "strata of 200 rows and more" if is_large else "small strata"
         said = f"largest difference from the share asked for, in {kind}"
-        rows.append((f"{_sign(off <= _DEVIATION or not is_large)} strata", f"{number(100 * off)} points", said))
+        limit = _GROUPED_DEVIATION if "groups_cut" in proof else _DEVIATION
+        rows.append((f"{_sign(off <= limit or not is_large)} strata", f"{100 * off:.2g} points", said))
         if found["without_test"]:
             rows.append(
                 (f"{_sign(False)} strata without test", f"{found['without_test']:,}", "too small for a test row")
@@ -74,7 +82,7 @@ def _sign(is_good: bool) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{number(100 * share)} %"
+    return f"{100 * share:.3g} %"
 
 
 def _looks(record: SplitRecord) -> list[Part]:
@@ -98,7 +106,8 @@ def _looks(record: SplitRecord) -> list[Part]:
                  for k in ws.store.find(Look, same, limit=_LOOKS_SHOWN))  # fmt: skip
     more = f"… and {count - len(rows):,} more" if count > len(rows) else ""
     parts.append(Grid(("look", "why", "cell", "run", "when"), rows, frozenset({0}), more=more))
-    others = ws.store.count(Look, Compare(Field("split_name"), "==", record.name)) - count
+    named = Compare(Field("split_name"), "==", record.name)
+    others = ws.store.count(Look, Both("and", (named, Compare(Field("digest"), "!=", record.digests["test"]))))
     if others > 0:
         parts.append(Note(f"{plural(others, 'more look')} at test sets of earlier splits called {record.name}.", "dim"))
     return parts
