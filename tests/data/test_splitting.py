@@ -364,7 +364,11 @@ def test_the_split_is_recorded_once_and_linked(workspace: Workspace) -> None:
     assert set(stored.digests) == {"train", "test"}
     with inside_run("run_1"):
         split.take(VISITS)
+    with nb.run("fit", data=split) as run, nb.run("other", data=[dataset, split]) as other:
+        pass
     links = set(workspace.store.links(split.id))
+    for used_by in (run.id, other.id):
+        assert Link(source=split.id, relation="used_by", target=used_by) in links
     assert Link(source=dataset.id, relation="split_into", target=split.id) in links
     assert Link(source=split.id, relation="used_by", target="run_1") in links
     assert [record.id for record in nb.find("splits", 'name == "visits/1"')][-1] == split.id
