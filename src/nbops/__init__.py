@@ -42,6 +42,8 @@ _NAMES = {
     "purge": "nbops.tracking.trashing",
     # data
     "snapshot": "nbops.data.datasets",
+    "split": "nbops.data.splitting",
+    "leaks": "nbops.data.leaking",
     "check": "nbops.data.checking",
     "checks": "nbops.data.checking",
     "label_issues": "nbops.data.labels.confident",

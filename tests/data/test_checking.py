@@ -13,11 +13,12 @@ import pytest
 import nbops as nb
 from nbops.core.errors import CheckFailed, InvalidInput, NotFound
 from nbops.core.records import CheckReport, CheckResult, Link, Verdict
-from nbops.data.leaf import Sample, judged, percent, result
+from nbops.data.leaf import LEAKS, Sample, judged, percent, result
 from nbops.store.context import inside_run
 from nbops.store.workspace import Workspace
 
 SHIPPED = ["constant-column", "duplicate-rows", "label-imbalance", "missing-values", "mixed-types", "outside-baseline"]
+ALL = sorted([*SHIPPED, *LEAKS])
 GOOD = pd.DataFrame({"a": range(10), "b": list("abcdefghij")})
 BAD = GOOD.assign(a=[None] * 9 + [1.0], b=["x"] * 10)
 
@@ -32,7 +33,7 @@ def own_check() -> Iterator[None]:
 
 
 def test_the_shipped_checks_are_registered() -> None:
-    assert list(nb.checks) == SHIPPED
+    assert list(nb.checks) == ALL
 
 
 def test_the_real_digits_give_a_quiet_report(workspace: Workspace, digits: tuple[np.ndarray, np.ndarray]) -> None:

@@ -169,6 +169,18 @@ def test_data_is_kept_checked_and_listed(workspace: Workspace) -> None:
     assert [d.name for d in said("datasets rows > 1")] == ["people", "table"]
 
 
+def test_data_is_split_and_looked_over_for_leaks(workspace: Workspace) -> None:
+    table = {"id": list(range(40)), "day": list(range(40)), "y": [0, 1] * 20}
+    made = said("split table --test 0.5 --key id --folds 2 --name mine --seal", table=table)
+    assert (made.name, made.is_sealed, len(made.folds)) == ("mine", True, 2)
+    later = said("split table --time day --test 30 --gap 5", table=table)
+    assert later.sizes == {"train": 25, "val": 0, "test": 10, "left out": 5}
+    train, test = later.take(table)
+    report = said("leaks one other --label y --time day --only time-overlap", one=train, other=test)
+    assert report.passed
+    assert said("leaks one other --split mine --only moved-rows", one=train, other=test).results
+
+
 def test_a_table_that_is_neither_variable_nor_dataset_is_refused(workspace: Workspace) -> None:
     with pytest.raises(UsageError, match="no variable 'tabel' in this notebook\nDid you mean 'table'"):
         said("check tabel", table={})

@@ -42,6 +42,7 @@ from nbops.core.records import (
     kinds,
     replace,
 )
+from nbops.core.splits import Look, SplitRecord
 from nbops.core.table import Table
 from nbops.core.watches import WatchState
 from nbops.tracking.reading import Lineage, Series, find, lineage, series
@@ -99,6 +100,12 @@ def records(word: str = "digits") -> dict[str, Any]:
         "watch": WatchState(id=new_id("wat"), name=word, status="paused", parent=word, model=word, step=7, note=word,
                             actor=word, lr=0.1, changes=({"step": 7, "what": "pause", "by": word},), **base),
         "mute": Mute(id=new_id("mute"), name=word, layer=word, notebook=word, actor=word, **base),
+        "split": SplitRecord(id=new_id("spl"), name=word, status="sealed", method=word, fingerprint=word, rows=100,
+                             sizes={"train": 80, "test": 20}, digests={"train": "ab" * 32, "test": "cd" * 32},
+                             settings={"salt": word, "folds": 5}, cell_id=word,
+                             proof={"groups_cut": 1, "duplicates_across": 2, "time": {"overlap": 0}}, **base),
+        "look": Look(id=new_id("look"), name=word, split=word, split_name=word, digest=word, number=3, rows=20,
+                     parent=word, cell_id=word, **base),
         "endpoint": Endpoint(id=new_id("ep"), name=word, url=word, status="READY", pid=42, models=[f"{word}/3"],
                              ref=word, **base),
     }  # fmt: skip

@@ -31,6 +31,13 @@ class Points:
     cells: tuple[tuple[int, str], ...] = ()
 
 
+class Recorded(Protocol):
+    """Something that is stored under an id: a record, or a handle of one."""
+
+    @property
+    def id(self) -> str: ...
+
+
 class Store(Protocol):
     """Records, links, events and points. Each method is one transaction unless inside `transaction`."""
 

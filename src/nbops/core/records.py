@@ -43,7 +43,13 @@ class Verdict(StrEnum):
 
 kinds: Registry[type[Record]] = Registry(
     "kind of record",
-    modules=("nbops.core.mlflow_records", "nbops.core.commands", "nbops.core.mutes", "nbops.core.watches"),
+    modules=(
+        "nbops.core.mlflow_records",
+        "nbops.core.commands",
+        "nbops.core.mutes",
+        "nbops.core.splits",
+        "nbops.core.watches",
+    ),
 )
 
 

@@ -14,10 +14,11 @@ import numpy as np
 
 from nbops.core.errors import CheckFailed, InvalidInput, did_you_mean
 from nbops.core.ids import new_id
-from nbops.core.records import CheckReport, CheckResult, Link, Verdict, replace
+from nbops.core.records import CheckReport, CheckResult, Dataset, Link, Verdict, replace
+from nbops.data.columns import Frame
 from nbops.data.datasets import Hashed, find_dataset, is_reference, known_dataset, read_data
 from nbops.data.frames import read
-from nbops.data.leaf import Check, Sample, checks, result
+from nbops.data.leaf import LEAKS, Check, Sample, checks, result
 from nbops.data.profiles.profile import Profile
 from nbops.data.profiling import profile_frame
 from nbops.store.context import current_cell_id, current_run
@@ -26,6 +27,7 @@ from nbops.store.workspace import Workspace, workspace
 __all__ = ["check", "checks"]
 
 Suite = Sequence[str | Check] | Mapping[str, Mapping[str, Any]]
+Chosen = list[tuple[str, Check, dict[str, Any]]]
 
 
 def check(
@@ -39,7 +41,8 @@ def check(
     data
         What `nb.snapshot` takes; or a dataset (``"digits"``, ``"digits/2"``) whose data is stored.
     suite : list or mapping, optional
-        Names or functions, or names with thresholds: ``{"missing-values": {"max_share": 0.05}}``; all if None.
+        Names or functions, or names with thresholds: ``{"missing-values": {"max_share": 0.05}}``. If None, all but
+        those that look for leaks; see `nb.leaks`.
     baseline : Dataset, str, Profile or data, optional
         What to compare with: a snapshot, its name (``"digits"``, ``"digits/1"``), a profile, or data.
     label : str or array, optional
@@ -63,19 +66,32 @@ def check(
     InvalidInput
         Data that cannot be read, an unknown threshold, an empty suite.
     """
-    if on_fail not in ("report", "raise"):
-        raise InvalidInput(f"on_fail is {on_fail!r}", hint='Use "report" or "raise".')
-    chosen = _chosen(suite)
+    check_on_fail(on_fail)
+    chosen = chosen_checks(suite)
     started = time.perf_counter()
     hashed = Hashed(read(read_data(data) if is_reference(data) else data, label=label))
     ws = workspace()
-    sample = Sample(hashed.frame, _baseline(baseline, ws))
-    results = [found for title, leaf, options in chosen for found in _run(title, leaf, sample, options)]
+    sample = Sample(hashed.frame, *_baseline(baseline, ws))
     dataset = known_dataset(ws, hashed)
+    name = name or (f"{dataset.name}/{dataset.version}" if dataset else "data")
+    return run_checks(sample, chosen, name=name, on_fail=on_fail, dataset=dataset, started=started)
+
+
+def check_on_fail(on_fail: str) -> None:
+    """Refuse what is neither ``report`` nor ``raise``."""
+    if on_fail not in ("report", "raise"):
+        raise InvalidInput(f"on_fail is {on_fail!r}", hint='Use "report" or "raise".')
+
+
+def run_checks(
+    sample: Sample, chosen: Chosen, *, name: str, on_fail: str, started: float, dataset: Dataset | None = None
+) -> CheckReport:
+    """Run checks on a sample, record the report and return it; see `check`."""
+    results = [found for title, leaf, options in chosen for found in _run(title, leaf, sample, options)]
     report = CheckReport(
         id=new_id(CheckReport.prefix),
         created_at=time.time(),
-        name=name or (f"{dataset.name}/{dataset.version}" if dataset else "data"),
+        name=name,
         status=_worst(results),
         rows=sample.rows,
         columns=len(sample.columns),
@@ -84,7 +100,7 @@ def check(
         dataset=dataset.id if dataset else None,
         parent=current_run(), cell_id=current_cell_id(),
     )  # fmt: skip
-    _keep(ws, report)
+    _keep(workspace(), report)
     if on_fail == "raise" and not report.passed:
         raise _failure(report)
     return report
@@ -100,10 +116,10 @@ def _keep(ws: Workspace, report: CheckReport) -> None:
     ws.outbox.put(report, links=links, payload={"status": report.status.value, "name": report.name})
 
 
-def _chosen(suite: Suite | None) -> list[tuple[str, Check, dict[str, Any]]]:
+def chosen_checks(suite: Suite | None) -> Chosen:
     """Return name, function and thresholds of each check to run; refuse what is unknown before anything runs."""
     if suite is None:
-        return [(name, checks[name], {}) for name in checks]
+        return [(name, checks[name], {}) for name in checks if name not in LEAKS]
     if isinstance(suite, str):
         suite = [suite]
     if not suite:
@@ -129,14 +145,16 @@ def _options(name: str, leaf: Check, options: Mapping[str, Any]) -> dict[str, An
     return dict(options)
 
 
-def _baseline(baseline: Any, ws: Workspace) -> Mapping[str, Any] | None:
+def _baseline(baseline: Any, ws: Workspace) -> tuple[Mapping[str, Any] | None, Frame | None]:
+    """Return the profile to compare with, and the data itself where it was given."""
     if baseline is None:
-        return None
+        return None, None
     if is_reference(baseline):
-        return find_dataset(baseline, ws=ws).profile
+        return find_dataset(baseline, ws=ws).profile, None
     if isinstance(baseline, Profile):
-        return baseline.to_dict()
-    return profile_frame(read(baseline))
+        return baseline.to_dict(), None
+    frame = read(baseline)
+    return profile_frame(frame), frame
 
 
 def _run(name: str, leaf: Callable[..., Any], sample: Sample, options: Mapping[str, Any]) -> list[CheckResult]:

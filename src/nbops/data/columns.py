@@ -176,7 +176,7 @@ def row_hashes(columns: list[Column], rows: int) -> Hashes:
 
 def remixed(found: Hashes, numbers: Hashes) -> Hashes:
     """Return hashes that depend on a number each as well; those with number 0 stay as they are."""
-    return np.where(numbers == 0, found, _mix(found + numbers * _BASE))
+    return np.where(numbers == 0, found, mixed(found + numbers * ROW_BASE))
 
 
 def _bits(block: Array) -> Hashes:

@@ -18,6 +18,18 @@ from nbops.data.profiling import profile_frame
 Outcome = bool | CheckResult | Iterable[CheckResult] | None
 Check = Callable[..., Outcome]
 
+# They compare two sides of a split, so they run in nb.leaks, and in nb.check only where they are asked for.
+LEAKS = (
+    "duplicates-across",
+    "near-duplicates-across",
+    "group-overlap",
+    "time-overlap",
+    "target-leakage",
+    "id-leakage",
+    "label-conflicts",
+    "moved-rows",
+)
+
 _HERE = "nbops.data.checks"
 checks: Registry[Check] = Registry(
     "check",
@@ -29,6 +41,7 @@ checks: Registry[Check] = Registry(
         f"{_HERE}.mixed_types",
         f"{_HERE}.outside_baseline",
         f"{_HERE}.label_imbalance",
+        *(f"{_HERE}.{name.replace('-', '_')}" for name in LEAKS),
     ),
 )
 
@@ -43,10 +56,13 @@ class Sample:
         The columns in canonical form.
     baseline : mapping or None
         A profile to compare with: ``{"rows": …, "columns": {name: …}}``.
+    reference : Frame or None
+        The baseline itself, where it was given as data: for the checks of leaks, what is learned from.
     """
 
     frame: Frame
     baseline: Mapping[str, Any] | None = None
+    reference: Frame | None = None
 
     @property
     def native(self) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 from nbops.core.query import Compare, Field
 from nbops.core.records import Dataset, Run, Signature
+from nbops.data.sealing import looks_at, looks_of, say_optimism
 from nbops.models.parity import ParityReport
 from nbops.models.signature import describe
 from nbops.store.workspace import Workspace
@@ -24,6 +25,7 @@ def write_card(
     lines += [] if lines[-1] else ["No data is recorded with it: name it with `nb.run(data=…)`."]
     lines += ["", "## Metrics", ""]
     lines += [f"- {key}: {value:.6g}" for key, value in sorted(metrics.items())] or ["None were given."]
+    lines += _looks(ws, run)
     lines += ["", "## Parity", "", f"{parity.verdict.value}: {parity.message}.", ""]
     for figures in parity.outputs:
         changed = figures.argmax_changed_share
@@ -48,6 +50,21 @@ def _what(model: Any) -> str:
         return "An ONNX model exported elsewhere"
     count = sum(parameter.numel() for parameter in model.parameters())
     return f"A `{type(model).__name__}` with {count:,} parameters"
+
+
+def _looks(ws: Workspace, run: Run | None) -> list[str]:
+    """Return how often the sealed test sets were looked at that the run looked at."""
+    looks = {look.digest: look for look in looks_of(ws, run.id)} if run else {}
+    counts = [(look, looks_at(ws, digest)) for digest, look in looks.items()]
+    return [
+        line
+        for look, count in counts
+        for line in (
+            "",
+            f"The sealed test set of split `{look.split_name}` was looked at {count} times before. "
+            f"{say_optimism(count, look.rows)}",
+        )
+    ]
 
 
 def _data(ws: Workspace, run: Run | None) -> list[Dataset]:

@@ -19,6 +19,7 @@ import msgspec
 from nbops.core.errors import InvalidInput, NotFound, UnfaithfulExport
 from nbops.core.ids import new_id
 from nbops.core.records import Artifact, ModelVersion, Run, Signature
+from nbops.data.sealing import look_tags
 from nbops.models.aliases import move
 from nbops.models.bundle import MEDIA_TYPE, Manifest, environment, pack, read_manifest
 from nbops.models.cards import write_card
@@ -87,7 +88,7 @@ def register(
     check_model_name(name)
     ws = workspace()
     source = _source_run(ws, model, run)
-    asked = _Asked(name, source, _metrics(metrics, source), _tags(tags), _aliases(aliases))
+    asked = _Asked(name, source, _metrics(metrics, source), _tags(tags, source), _aliases(aliases))
     leaf = exporter_for(model, exporter)
     rows = leaf.bind(model, example)
     judged = rows if parity_rows is None else leaf.bind(model, parity_rows)
@@ -234,8 +235,10 @@ def _metrics(given: Mapping[str, float] | None, run: Run | None) -> dict[str, fl
     return scores
 
 
-def _tags(tags: Mapping[str, str] | None) -> dict[str, str]:
-    return {str(key): str(value) for key, value in (tags or {}).items()}
+def _tags(tags: Mapping[str, str] | None, run: Run | None) -> dict[str, str]:
+    """Return the tags that were given, and how often the sealed test set was looked at that the run looked at."""
+    looks = look_tags(workspace(), run.id) if run else {}
+    return {**looks, **{str(key): str(value) for key, value in (tags or {}).items()}}
 
 
 def _aliases(given: str | Iterable[str]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from nbops.core.display import Shown
 from nbops.core.errors import Conflict, InvalidInput, StopAsked, StoreUnavailable
+from nbops.core.protocols import Recorded
 from nbops.core.records import Artifact, Dataset, Failure, Link, Run, RunStatus, replace
 from nbops.store.context import RunBlock, current_cell, enter_run, leave_run, metric_listeners
 from nbops.store.workspace import Workspace
@@ -148,13 +149,13 @@ class LiveRun(Shown):
             raise InvalidInput(f"the folder {item} holds no file", hint="Log it when it has content.")
         return stored
 
-    def use(self, dataset: Dataset | str) -> None:
-        """Link a dataset (its record, id, ``name`` or ``name/version``) as an input of this run."""
+    def use(self, dataset: Recorded | str) -> None:
+        """Link a dataset (its record, id, ``name`` or ``name/version``) or a split as an input of this run."""
         used = Link(source=self.found(dataset).id, relation="used_by", target=self.id)
         self._workspace.outbox.put(links=[used])
 
-    def found(self, dataset: Dataset | str) -> Dataset:
-        """Return a dataset by its record, id, ``name`` or ``name/version``."""
+    def found(self, dataset: Recorded | str) -> Recorded:
+        """Return a dataset by its id, ``name`` or ``name/version``; what has an id itself is returned as it is."""
         from nbops.tracking.lineage import resolve
 
         return resolve(self._workspace, dataset, kind=Dataset) if isinstance(dataset, str) else dataset

@@ -11,7 +11,8 @@ from typing import Any
 
 from nbops.core.errors import InvalidInput, NotFound, StopAsked
 from nbops.core.ids import new_id
-from nbops.core.records import Artifact, Dataset, Failure, Link, Run, RunStatus
+from nbops.core.protocols import Recorded
+from nbops.core.records import Artifact, Failure, Link, Run, RunStatus
 from nbops.store.context import current_cell, current_run, set_default_run
 from nbops.store.workspace import workspace
 from nbops.tracking.attached import AttachedRun, joinable, reopen
@@ -30,7 +31,7 @@ _started: LiveRun | None = None  # by `start`; at most one
 _last_cell_error: Failure | None = None
 touched: list[str] = []  # runs opened since the executing cell began; the cell recorder empties it
 
-Data = Dataset | str | Iterable["Dataset | str"]
+Data = Recorded | str | Iterable["Recorded | str"]
 RunRef = str | LiveRun | Run
 
 
@@ -56,7 +57,7 @@ def run(
     parent : str, LiveRun or Run, optional
         The enclosing run; by default the current one, or the pipeline step that this notebook is.
     data : Dataset, str or iterable, optional
-        Datasets that the run uses, by record, id, ``name`` or ``name/version``.
+        Datasets that the run uses, by record, id, ``name`` or ``name/version``; also what `nb.split` returned.
     type : str, optional
         notebook, script, step, trial …; found out if None.
     resume : str, LiveRun or Run, optional
@@ -239,8 +240,9 @@ def _tags(tags: Mapping[str, str] | None) -> dict[str, str]:
     return {key: str(value) for key, value in redact(tags or {}).items()}
 
 
-def _several(data: Data | None) -> list[Dataset | str]:
-    return [data] if isinstance(data, Dataset | str) else list(data or ())
+def _several(data: Any) -> list[Recorded | str]:
+    is_one = isinstance(data, str) or isinstance(getattr(data, "id", None), str)
+    return [data] if is_one else [] if data is None else list(data)
 
 
 def _use(live: LiveRun, data: Data | None) -> None:

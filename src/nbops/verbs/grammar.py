@@ -216,6 +216,7 @@ verbs: Registry[Verb] = Registry(
         "nbops.verbs.data",
         "nbops.verbs.profiling",
         "nbops.verbs.drift",
+        "nbops.verbs.splitting",
         "nbops.verbs.debugging",
         "nbops.verbs.models",
         "nbops.verbs.serving",

@@ -14,6 +14,7 @@ from nbops.view.cards import Card, Chip, Code, Facts, Grid, Key, Mono, Note, Par
 from nbops.view.figures import MAX_LINES, Figure, Line, plotly, svg
 from nbops.view.format import cell, duration, number, plural, signed, text, when
 from nbops.view.reading import attribute, current_workspace, curves, fresh_run, related, waiting
+from nbops.view.splits import looks_of_run
 
 PLOTLY = "application/vnd.plotly.v1+json"
 _KEYS = 4  # key figures of a card
@@ -45,6 +46,7 @@ def _run_card(run: Run) -> Card:
     if run.error:
         parts += _failure(run.error)
     parts += _found(run.id)
+    parts += looks_of_run(run.id)
     apart, production = _production(run, shown)
     parts += production
     parts += _reproducible(run)

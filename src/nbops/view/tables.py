@@ -20,6 +20,7 @@ from nbops.core.records import (
     ModelVersion,
     Run,
 )
+from nbops.core.splits import Look, SplitRecord
 from nbops.tracking.comparing.ranking import ranked
 from nbops.view.bundles import bundle
 from nbops.view.cards import Card, Grid, Mono, Note, chip
@@ -31,6 +32,8 @@ _NEXT = {
     "model": "Register one with %mlops register net NAME --example x.",
     "endpoint": "Serve a model with %mlops serve NAME@prod.",
     "check": "Check a frame with %mlops check df.",
+    "split": "Split data with %mlops split df.",
+    "look": "Seal a test set with %mlops split df --seal.",
     "mute": "Say that a finding is no problem here with %mlops watch-mute RULE.",
     "watch": "Watch a model with %mlops watch net while a run is open.",
     "diagnosis": "Watch a model with %mlops watch net --optimizer opt.",
@@ -145,6 +148,18 @@ def _cells(found: Sequence[Cell]) -> Grid:
     return Grid(("state", "count", "cell", "duration", "source", "error"), rows, frozenset({1, 3}))
 
 
+def _splits(found: Sequence[SplitRecord]) -> Grid:
+    rows = tuple((s.name, Mono(short_id(s.id)), s.status, when(s.created_at), s.method,
+                  *(f"{s.sizes.get(side, 0):,}" for side in ("train", "val", "test"))) for s in found)  # fmt: skip
+    return Grid(("split", "id", "state", "when", "by", "train", "val", "test"), rows, frozenset({5, 6, 7}))
+
+
+def _looks(found: Sequence[Look]) -> Grid:
+    rows = tuple((k.number, k.split_name, k.name, cell(k.cell_id), Mono(short_id(k.parent or "")), when(k.created_at))
+                 for k in found)  # fmt: skip
+    return Grid(("look", "at the test rows of", "why", "cell", "run", "when"), rows, frozenset({0}))
+
+
 def _any(found: Sequence[Any]) -> Grid:
     """Return columns for a kind without its own: name, id, state, when."""
     rows = tuple((str(getattr(r, "name", "")), Mono(short_id(getattr(r, "id", ""))), str(getattr(r, "status", "")),
@@ -155,4 +170,5 @@ def _any(found: Sequence[Any]) -> Grid:
 _GRIDS: dict[str, Callable[[Sequence[Any]], Grid]] = {
     "run": _runs, "dataset": _datasets, "model": _models, "alias": _aliases, "endpoint": _endpoints,
     "check": _checks, "diagnosis": _diagnoses, "event": _events, "artifact": _artifacts, "cell": _cells,
+    "split": _splits, "look": _looks,
 }  # fmt: skip
