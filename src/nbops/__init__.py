@@ -44,6 +44,10 @@ _NAMES = {
     "snapshot": "nbops.data.datasets",
     "check": "nbops.data.checking",
     "checks": "nbops.data.checking",
+    "expect": "nbops.data.suite",
+    "Suite": "nbops.data.suite",
+    "quarantine": "nbops.data.quarantining",
+    "learn": "nbops.data.learning",
     # debugging
     "preflight": "nbops.debugging.preflight.running",
     "preflight_space": "nbops.debugging.preflight.spaces",

@@ -214,6 +214,7 @@ verbs: Registry[Verb] = Registry(
         "nbops.verbs.comparing",
         "nbops.verbs.reproducing",
         "nbops.verbs.data",
+        "nbops.verbs.learning",
         "nbops.verbs.debugging",
         "nbops.verbs.models",
         "nbops.verbs.serving",
