@@ -1,4 +1,4 @@
-"""Rules, quarantine and learning on a million rows, beside the same questions by hand, and pandera where it is there."""
+"""Rules, quarantine and learning on a million rows, beside the same questions by hand and, if it is there, pandera."""
 
 from __future__ import annotations
 
