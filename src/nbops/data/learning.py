@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -73,16 +73,26 @@ def learn(
     kept: list[Option] = []
     dropped: list[Dropped] = []
     for options in _options(frame, facts, trials):
-        rated = [(trials.rate(option.alarms), option) for option in options]
-        good = next(((rate, option) for rate, option in rated if rate <= false_alarm_rate), None)
-        if good is not None and _holds(good[1], facts):
-            kept.append(Option(changed(good[1].rule, false_alarms=good[0]), good[1].alarms))
-        elif rated:
-            rate, option = min(rated, key=lambda pair: pair[0])
-            dropped.append(Dropped(option.rule, rate))
+        found = _strictest(options, facts, trials)
+        if isinstance(found, Dropped):
+            dropped.append(found)
+        elif found is not None:
+            kept.append(found)
     alarms = np.logical_or.reduce([option.alarms for option in kept]) if kept else trials.quiet()
     rules = [_of_label(option, frame.label) for option in kept]
     return Suite(*rules, name=name, false_alarms=trials.rate(alarms), dropped=dropped)
+
+
+def _strictest(options: Iterable[Option], facts: Facts, trials: Trials) -> Option | Dropped | None:
+    """Return the first option that is seldom enough wrong, with its rate; else the best as dropped; None for none."""
+    best: Dropped | None = None
+    for option in options:
+        rate = trials.rate(option.alarms)
+        if rate <= trials.limit and _holds(option, facts):
+            return Option(changed(option.rule, false_alarms=rate), option.alarms)
+        if best is None or rate < best.false_alarms:
+            best = Dropped(option.rule, rate)
+    return best
 
 
 def _trials(facts: Facts, time: str | None, rate: float, folds: int) -> Trials:
@@ -100,7 +110,7 @@ def _trials(facts: Facts, time: str | None, rate: float, folds: int) -> Trials:
     return trials
 
 
-def _options(frame: Frame, facts: Facts, trials: Trials) -> Iterator[list[Option]]:
+def _options(frame: Frame, facts: Facts, trials: Trials) -> Iterator[Iterable[Option]]:
     names = tuple(column for column in frame.names if column != frame.label)
     if names:
         yield [Option(expect.HasColumns(names), trials.quiet())]

@@ -9,6 +9,7 @@ import numpy as np
 from nbops.data.columns import Array
 
 FEWEST_ROWS = 50
+MOST_ROWS = 100_000
 _HEAVY = 0.85  # growth of the outer quantiles from which logarithms are fitted: 1 is exponential, 0.76 normal
 
 _MARGIN = 4.0  # of the shape, times 1 / sqrt(rows)
@@ -24,7 +25,8 @@ def fence(values: Array, *, chance: float = 1e-3) -> float | None:
     """
     if len(values) < FEWEST_ROWS:
         return None
-    distances = np.abs(values - np.median(values))
+    sample = values[:: max(1, len(values) // MOST_ROWS)]  # quantiles need no more
+    distances = np.abs(sample - np.median(sample))
     inner, outer, far = np.quantile(distances, (0.75, 0.95, 0.99), method="higher")
     if inner <= 0:
         return None  # most values are the same
@@ -42,11 +44,13 @@ def beyond(values: Array, *, chance: float) -> float | None:
     choices: bounded for uniform values, exponential, or a power law. A margin for the error of the shape is added,
     which shrinks with the rows. None for fewer than 50 values, or where too many are the same.
     """
-    middle = float(np.median(values))
-    above = values[values >= middle] - middle
+    sample = values[:: max(1, len(values) // MOST_ROWS)]
+    middle = float(np.median(sample))
+    above = sample[sample >= middle] - middle
     if len(above) < FEWEST_ROWS:
         return None
-    reaches = [_reach(above, share, chance) for share in (0.25, 0.5)]
+    fewer = len(sample) / len(values)  # the chance is that of the whole table
+    reaches = [_reach(above, share, chance * fewer) for share in (0.25, 0.5)]
     told = [reach for reach in reaches if reach is not None]
     return middle + max(told) if told else None
 

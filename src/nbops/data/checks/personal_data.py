@@ -105,13 +105,13 @@ def _found(sample: Sample, column: Column) -> tuple[str, float, Array, Array, Ar
     is_whole = column.offsets is None and not column.is_tensor and column.dtype in ("int64", "uint64")
     if not column.is_text and not is_whole:
         return None
+    if is_whole and (sample.facts.extremes(column.name, column.values)[1] or 0) < 10**12:
+        return None
     first, inverse, counts = sample.facts.distinct(column.name)
     step = max(1, len(first) // _MOST_TEXTS)
     asked = np.arange(0, len(first), step)
     if column.missing is not None:
         asked = asked[~column.missing[first[asked]]]
-    if is_whole and (not len(asked) or int(column.values[first[asked]].max()) < 10**12):
-        return None
     said = texts(column, first[asked])
     best: tuple[str, float, Array] | None = None
     for kind, (pattern, proof, chance) in KINDS.items():

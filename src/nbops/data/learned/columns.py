@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
@@ -25,7 +25,7 @@ _FARTHEST = 3.0  # spans
 _SHARES = (0.0, 0.001, 0.005, 0.01, 0.02, 0.05)
 _Z = (2.5, 3.0, 4.0, 6.0, 10.0)
 _PATTERN_ROWS = 20_000
-Options = Iterator[list[Option]]
+Options = Iterator[Iterable[Option]]
 
 
 def column_options(facts: Facts, name: str, trials: Trials) -> Options:
@@ -85,17 +85,19 @@ def _rounded_up(share: float) -> float:
     return min(0.99, math.ceil(share * step) / step)
 
 
-def _numbers(facts: Facts, column: Column, trials: Trials) -> list[Option]:
+def _numbers(facts: Facts, column: Column, trials: Trials) -> Iterator[Option]:
     name = column.name
     if column.values.dtype.kind in "iu":
         low, high = facts.extremes(name, column.values)
         if int(high) - int(low) < MAX_CODES:
-            return _domain(facts, column, trials)
+            yield from _domain(facts, column, trials)
+            return
     finite = None if column.values.dtype.kind != "f" else np.isfinite(column.values)
     there: Mask | None = finite if finite is not None and not finite.all() else facts.there(name)
     if there is not None and (not there.any() or bool(np.isinf(column.values).any())):
-        return []  # infinite numbers belong to this column
-    return [*_ranges(column, trials, there), *_tail(facts, column, trials, there)]
+        return  # infinite numbers belong to this column
+    yield from _ranges(column, trials, there)
+    yield from _tail(facts, column, trials, there)
 
 
 def _ranges(column: Column, trials: Trials, there: Mask | None) -> list[Option]:
@@ -160,9 +162,10 @@ def _tail(facts: Facts, column: Column, trials: Trials, there: Mask | None) -> l
     """
     rows = np.arange(column.rows) if there is None else np.flatnonzero(there)
     values = column.values[rows].astype(np.float64)
-    by_value = np.argsort(values, kind="stable")
-    reach, outside = 64, np.zeros(len(trials.learned))
-    for ends in (by_value[:reach], by_value[::-1][:reach]):
+    reach, outside = min(64, len(values)), np.zeros(len(trials.learned))
+    for side in (values, -values):
+        near = np.flatnonzero(side <= np.partition(side, reach - 1)[reach - 1])  # ties at the end come along
+        ends = near[np.argsort(side[near], kind="stable")][:reach]
         known = trials.learned[:, trials.block[rows[ends]]]
         beyond = np.cumsum(trials.tried[:, trials.block[rows[ends]]], axis=1)
         first = np.where(known.any(axis=1), known.argmax(axis=1), known.shape[1] - 1)
