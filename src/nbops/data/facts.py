@@ -96,13 +96,7 @@ class Facts:
     def distinct(self, name: str) -> tuple[Array, Array, Array]:
         """Return first rows, inverse [rows] and counts of the distinct values; missing is one of them."""
 
-        def make() -> tuple[Array, Array, Array]:
-            _, first, inverse, counts = np.unique(
-                self.hashes(name), return_index=True, return_inverse=True, return_counts=True
-            )
-            return first, inverse.reshape(-1), counts
-
-        return self._once(name, "distinct", make)
+        return self._once(name, "distinct", lambda: _distinct(self.hashes(name)))
 
     def dates(self, name: str) -> Array:
         """Return dates or datetimes as datetime64 [rows]; raise `Unfit` for what is none."""
@@ -117,6 +111,22 @@ class Facts:
             self._known[key] = make()
         found: T = self._known[key]
         return found
+
+
+def _distinct(codes: Hashes) -> tuple[Array, Array, Array]:
+    """Return first rows, inverse and counts of the distinct hashes, in the order of the hashes."""
+    bucket = (codes >> np.uint64(48)).astype(np.intp)
+    sizes = np.bincount(bucket, minlength=1 << 16)
+    used = np.flatnonzero(sizes)
+    if len(used) < 1 << 13:  # few values: no sorting, unless two of them share a bucket
+        first = np.zeros(1 << 16, np.intp)
+        first[bucket[::-1]] = np.arange(len(codes) - 1, -1, -1)  # the last assignment stays: the first row
+        if np.array_equal(codes, codes[first[bucket]]):
+            rank = np.zeros(1 << 16, np.intp)
+            rank[used] = np.arange(len(used))
+            return first[used], rank[bucket], sizes[used]
+    _, first, inverse, counts = np.unique(codes, return_index=True, return_inverse=True, return_counts=True)
+    return first, inverse.reshape(-1), counts
 
 
 def _extremes(values: Array, missing: Mask | None) -> tuple[Any, Any]:
@@ -151,8 +161,11 @@ def among(codes: Hashes, known: Hashes) -> Mask:
     """Tell for each hash whether it is one of `known`: one look into a table by the first 16 bits."""
     known = np.unique(known)
     bucket = (known >> np.uint64(48)).astype(np.intp)
-    if len(known) > 4096 or len(np.unique(bucket)) < len(known):  # large, or two of them in one bucket
-        found: Mask = np.isin(codes, known)
+    if len(known) > 4096 or len(np.unique(bucket)) < len(known):  # many, or two of them in one bucket
+        has_any = np.zeros(1 << 16, np.bool_)
+        has_any[bucket] = True
+        found: Mask = has_any[(codes >> np.uint64(48)).astype(np.intp)]
+        found[found] = np.isin(codes[found], known)
         return found
     table = (~np.arange(1 << 16, dtype=np.uint64)) << np.uint64(48)  # of another bucket: equal to nothing
     table[bucket] = known

@@ -69,6 +69,8 @@ def _mixed_texts(sample: Sample, column: Column) -> Mask:
     first, inverse, counts = sample.facts.distinct(column.name)
     if not len(first) or column.offsets is None or int(np.diff(column.offsets)[first].max()) > 40:
         return np.zeros(column.rows, np.bool_)
+    if not any(_TEXT.fullmatch(text) for text in texts(column, first[:1000])):
+        return np.zeros(column.rows, np.bool_)
     order = np.zeros(len(first), np.int8)  # 1 day first, 2 month first, 0 either
     for at, text in enumerate(texts(column, first)):
         found = _TEXT.fullmatch(text)

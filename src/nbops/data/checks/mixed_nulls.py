@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
 
 from nbops.core.records import CheckResult
-from nbops.data.facts import texts
+from nbops.data.facts import among, hashes_of, texts
 from nbops.data.leaf import Sample, checks, judged
 
 SPELLINGS = frozenset(
     ("", "-", "--", "---", "?", ".",
      "na", "n/a", "n.a.", "#n/a", "nan", "null", "none", "nil", "nul", "missing", "(null)", "<na>")
 )  # fmt: skip
+VARIANTS = sorted({
+    f"{before}{text}{after}"
+    for word in SPELLINGS for text in (word, word.upper(), word.title(), word.capitalize())
+    for before in ("", " ") for after in ("", " ")
+})  # fmt: skip
 
 
 @checks.register("mixed-nulls")
@@ -22,7 +28,8 @@ def mixed_nulls(sample: Sample, *, max_spellings: int = 1) -> Iterator[CheckResu
 
     What it measures
         How many of these occur in a column of texts: real missing cells, and texts that stand for one, as "", "NA",
-        "n/a", "null", "None", "?" or "-" (capitals and spaces do not count). WARN above `max_spellings`.
+        "n/a", "null", "None", "?" or "-" (in small or capital letters, with a space before or after). WARN above
+        `max_spellings`.
 
     Why it matters
         Each spelling becomes a category of its own, and the missing share looks smaller than it is.
@@ -40,15 +47,13 @@ def mixed_nulls(sample: Sample, *, max_spellings: int = 1) -> Iterator[CheckResu
     for column in sample.columns:
         if not column.is_text:
             continue
-        first, inverse, counts = sample.facts.distinct(column.name)
-        there = [row for row in range(len(first)) if column.missing is None or not column.missing[first[row]]]
-        said = dict(zip(there, texts(column, first[there]), strict=True)) if there else {}
-        spelled = {at: text for at, text in said.items() if len(text) < 12 and text.strip().lower() in SPELLINGS}
-        kinds = {repr(text): int(counts[at]) for at, text in spelled.items()}
+        is_spelled = among(sample.facts.hashes(column.name), hashes_of(column, VARIANTS))
+        if column.missing is not None:
+            is_spelled &= ~column.missing
+        told = Counter(texts(column, np.flatnonzero(is_spelled)))
+        kinds = {repr(text): count for text, count in sorted(told.items())}
         if column.missing_count:
             kinds["missing"] = column.missing_count
-        is_spelled = np.zeros(len(first), np.bool_)
-        is_spelled[list(spelled)] = True
         yield judged(
             len(kinds),
             warn=max_spellings,
@@ -56,5 +61,5 @@ def mixed_nulls(sample: Sample, *, max_spellings: int = 1) -> Iterator[CheckResu
             message="missing is spelled " + ", ".join(f"{name} ({count:,})" for name, count in kinds.items()),
             fix="Name all spellings when reading the file, or map them to one.",
             evidence={"spellings": kinds},
-            rows=is_spelled[inverse],
+            rows=is_spelled,
         )

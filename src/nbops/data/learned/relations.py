@@ -8,11 +8,12 @@ from itertools import combinations, permutations
 import numpy as np
 
 from nbops.data import expect
-from nbops.data.columns import Column
+from nbops.data.columns import Array, Column
 from nbops.data.facts import Facts
 from nbops.data.learned.trials import Option, Trials
 
 MAX_COLUMNS = 24  # pairs are many: more columns are not tried
+_GLANCE = 5000  # rows that are enough to see that most pairs of columns have no such rule
 _FEWEST_PAIRS = 100  # rows beyond the first of their group, without which a dependency may be an accident
 
 
@@ -54,11 +55,18 @@ def _dependencies(
         if others < 2 or others > groups or facts.rows - groups < _FEWEST_PAIRS or groups > 1000:
             continue
         left, right = facts.distinct(one.name)[1], facts.distinct(two.name)[1]
+        if _pairs(left[:_GLANCE], right[:_GLANCE], others) > len(np.unique(left[:_GLANCE])):
+            continue
         commonest = np.bincount(right).max() / facts.rows
         if commonest > 0.95:  # nearly constant: agrees with anything
             continue
-        if len(np.unique(left.astype(np.int64) * (others + 1) + right)) == groups:
+        if _pairs(left, right, others) == groups:
             yield [Option(expect.Determines(one.name, other=two.name), trials.quiet())]
+
+
+def _pairs(left: Array, right: Array, kinds: int) -> int:
+    """Return how many different pairs there are; `kinds` is the number of values on the right."""
+    return len(np.unique(left.astype(np.int64) * (kinds + 1) + right))
 
 
 def _keys(facts: Facts, columns: list[Column], sizes: dict[str, int], trials: Trials) -> Iterator[list[Option]]:
@@ -69,6 +77,6 @@ def _keys(facts: Facts, columns: list[Column], sizes: dict[str, int], trials: Tr
         if room < rows or rows < 50 or rows**2 / (2 * room) < 5 or one.missing_count or two.missing_count:
             continue
         left, right = facts.distinct(one.name)[1], facts.distinct(two.name)[1]
-        if len(np.unique(left.astype(np.int64) * sizes[two.name] + right)) == rows:
+        if _pairs(left, right, sizes[two.name]) == rows:
             yield [Option(expect.Key((one.name, two.name)), trials.quiet())]
             return
