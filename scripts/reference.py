@@ -155,6 +155,11 @@ def api_page() -> str:
             parts.append(f"## `nb.{name}`\n\n{shown}\n\n{as_markdown(doc_of(value), level=2)}")
         elif inspect.isclass(value):
             parts.append(f"## `nb.{name}`\n\n{as_markdown(doc_of(value), level=2)}")
+        elif inspect.ismodule(value):
+            parts.append(f"## `nb.{name}`\n\n{as_markdown(doc_of(value), level=2)}")
+            parts += [
+                f"### `{name}.{item}`\n\n{as_markdown(doc_of(getattr(value, item)), level=3)}" for item in value.__all__
+            ]
         else:
             parts.append(f"## `nb.{name}`\n\nThe registry of {value.noun}s: [all of them]({name}.md).")
     return "\n\n".join(parts) + "\n"

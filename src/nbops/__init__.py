@@ -51,6 +51,10 @@ _NAMES = {
     "combine_labels": "nbops.data.labels.combining",
     "profile": "nbops.data.profiles.making",
     "drift": "nbops.data.drifting.running",
+    "expect": "nbops.data.suite",
+    "Suite": "nbops.data.suite",
+    "quarantine": "nbops.data.quarantining",
+    "learn": "nbops.data.learning",
     # debugging
     "preflight": "nbops.debugging.preflight.running",
     "preflight_space": "nbops.debugging.preflight.spaces",

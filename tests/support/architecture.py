@@ -15,7 +15,7 @@ from pathlib import Path
 FILE_LINES = 400
 FUNCTION_LINES = 60
 # `memory`, `preflight` and `preflight_space` are asked before any run; `replay` and `diagnose` outlive a watch.
-ROOT_NAMES = 60
+ROOT_NAMES = 64
 
 FLOORS: dict[str, int] = {
     "core": 0,

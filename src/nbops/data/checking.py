@@ -1,6 +1,6 @@
 """`nb.check`: run data checks, keep the report, and stop where the data must not pass.
 
-What a check is stands in `leaf`, the checks that ship in `checks`.
+What a check is stands in `leaf`, the checks that ship in `checks`; rules that are data in `suite`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -18,21 +19,24 @@ from nbops.core.records import CheckReport, CheckResult, Dataset, Link, Verdict,
 from nbops.data.columns import Frame
 from nbops.data.datasets import Hashed, find_dataset, is_reference, known_dataset, read_data
 from nbops.data.frames import read
-from nbops.data.leaf import LEAKS, Check, Sample, checks, result
+from nbops.data.judging import judge_all
+from nbops.data.leaf import LEAKS, Check, Located, Sample, checks, result
 from nbops.data.profiles.profile import Profile
 from nbops.data.profiling import profile_frame
+from nbops.data.rules.base import Rule
+from nbops.data.suite import Suite
 from nbops.store.context import current_cell_id, current_run
 from nbops.store.workspace import Workspace, workspace
 
 __all__ = ["check", "checks"]
 
-Suite = Sequence[str | Check] | Mapping[str, Mapping[str, Any]]
+Wanted = Suite | Sequence[str | Check | Rule] | Mapping[str, Mapping[str, Any]]
 Chosen = list[tuple[str, Check, dict[str, Any]]]
 
 
 def check(
-    data: Any, *, suite: Suite | None = None, baseline: Any = None, label: Any = None, name: str = "",
-    on_fail: Literal["report", "raise"] = "report",
+    data: Any, *, suite: Wanted | None = None, baseline: Any = None, label: Any = None, name: str = "",
+    environment: str = "", on_fail: Literal["report", "raise"] = "report",
 ) -> CheckReport:  # fmt: skip
     """Check data, record the report and return it.
 
@@ -40,15 +44,17 @@ def check(
     ----------
     data
         What `nb.snapshot` takes; or a dataset (``"digits"``, ``"digits/2"``) whose data is stored.
-    suite : list or mapping, optional
-        Names or functions, or names with thresholds: ``{"missing-values": {"max_share": 0.05}}``. If None, all but
-        those that look for leaks; see `nb.leaks`.
+    suite : Suite, list or mapping, optional
+        Rules (`nb.Suite`, or a list of them); or names or functions of checks, or names with thresholds:
+        ``{"missing-values": {"max_share": 0.05}}``. If None, all checks but those that look for leaks; see `nb.leaks`.
     baseline : Dataset, str, Profile or data, optional
         What to compare with: a snapshot, its name (``"digits"``, ``"digits/1"``), a profile, or data.
     label : str or array, optional
         Name of the label column, or the labels: [rows]. ``y`` of ``(X, y)`` if None.
     name : str, optional
         Name of the report; ``dataset/version`` if the data was snapshotted, else ``data``.
+    environment : str, optional
+        Where the data is used, as ``"serving"``: rules for other environments are skipped.
     on_fail : {"report", "raise"}
         Whether a FAIL or ERROR raises, after the report is recorded.
 
@@ -67,12 +73,10 @@ def check(
         Data that cannot be read, an unknown threshold, an empty suite.
     """
     check_on_fail(on_fail)
-    chosen = chosen_checks(suite)
+    chosen = chosen_checks(suite, environment)
     started = time.perf_counter()
-    hashed = Hashed(read(read_data(data) if is_reference(data) else data, label=label))
-    ws = workspace()
-    sample = Sample(hashed.frame, *_baseline(baseline, ws))
-    dataset = known_dataset(ws, hashed)
+    sample = _sample(data, baseline=baseline, label=label)
+    dataset = known_dataset(workspace(), Hashed(sample.frame))
     name = name or (f"{dataset.name}/{dataset.version}" if dataset else "data")
     return run_checks(sample, chosen, name=name, on_fail=on_fail, dataset=dataset, started=started)
 
@@ -87,7 +91,8 @@ def run_checks(
     sample: Sample, chosen: Chosen, *, name: str, on_fail: str, started: float, dataset: Dataset | None = None
 ) -> CheckReport:
     """Run checks on a sample, record the report and return it; see `check`."""
-    results = [found for title, leaf, options in chosen for found in _run(title, leaf, sample, options)]
+    found = [one for title, leaf, options in chosen for one in _run(title, leaf, sample, options)]
+    results = [one.plain() if isinstance(one, Located) else one for one in found]
     report = CheckReport(
         id=new_id(CheckReport.prefix),
         created_at=time.time(),
@@ -106,6 +111,20 @@ def run_checks(
     return report
 
 
+def examine(
+    data: Any, *, suite: Wanted | None = None, baseline: Any = None, label: Any = None, environment: str = ""
+) -> tuple[Sample, list[CheckResult]]:
+    """Return the data as it was read, and the results; those about rows are `Located`. Nothing is recorded."""
+    chosen = chosen_checks(suite, environment)
+    sample = _sample(data, baseline=baseline, label=label)
+    return sample, [found for title, leaf, options in chosen for found in _run(title, leaf, sample, options)]
+
+
+def _sample(data: Any, *, baseline: Any, label: Any) -> Sample:
+    frame = read(read_data(data) if is_reference(data) else data, label=label)
+    return Sample(frame, *_baseline(baseline))
+
+
 def _keep(ws: Workspace, report: CheckReport) -> None:
     """Write the report, its event and its links."""
     links = []
@@ -116,17 +135,36 @@ def _keep(ws: Workspace, report: CheckReport) -> None:
     ws.outbox.put(report, links=links, payload={"status": report.status.value, "name": report.name})
 
 
-def chosen_checks(suite: Suite | None) -> Chosen:
+def chosen_checks(suite: Wanted | None, environment: str = "") -> Chosen:
     """Return name, function and thresholds of each check to run; refuse what is unknown before anything runs."""
     if suite is None:
         return [(name, checks[name], {}) for name in checks if name not in LEAKS]
-    if isinstance(suite, str):
+    if isinstance(suite, str | Rule):
         suite = [suite]
+    if isinstance(suite, Suite):
+        named = chosen_checks(suite.checks, environment) if suite.checks else []
+        return [*named, *_rules(suite.rules, environment)]
     if not suite:
         raise InvalidInput("the suite is empty", hint=f"Name some of: {', '.join(checks)}.")
     if isinstance(suite, Mapping):
         return [(name, checks[name], _options(name, checks[name], options)) for name, options in suite.items()]
-    return [(item, checks[item], {}) if isinstance(item, str) else (_name_of(item), item, {}) for item in suite]
+    rules = [item for item in suite if isinstance(item, Rule)]
+    leaves = [item for item in suite if not isinstance(item, Rule)]
+    found: Chosen
+    found = [(item, checks[item], {}) if isinstance(item, str) else (_name_of(item), item, {}) for item in leaves]
+    return [*found, *_rules(rules, environment)]
+
+
+def _rules(rules: Sequence[Rule], environment: str) -> Chosen:
+    """Return one check a code, which judges all rules of it: what passes is counted on one line."""
+    codes: dict[str, list[Rule]] = {}
+    for rule in rules:
+        codes.setdefault(rule.code, []).append(rule)
+
+    def leaf(sample: Sample, *, of: list[Rule]) -> Iterable[CheckResult]:
+        return judge_all(of, sample.facts, environment=environment)
+
+    return [(code, partial(leaf, of=of), {}) for code, of in codes.items()]
 
 
 def _name_of(leaf: Check) -> str:
@@ -145,12 +183,12 @@ def _options(name: str, leaf: Check, options: Mapping[str, Any]) -> dict[str, An
     return dict(options)
 
 
-def _baseline(baseline: Any, ws: Workspace) -> tuple[Mapping[str, Any] | None, Frame | None]:
+def _baseline(baseline: Any) -> tuple[Mapping[str, Any] | None, Frame | None]:
     """Return the profile to compare with, and the data itself where it was given."""
     if baseline is None:
         return None, None
     if is_reference(baseline):
-        return find_dataset(baseline, ws=ws).profile, None
+        return find_dataset(baseline).profile, None
     if isinstance(baseline, Profile):
         return baseline.to_dict(), None
     frame = read(baseline)
@@ -185,8 +223,8 @@ def _results(outcome: Any, leaf: Callable[..., Any]) -> Iterable[CheckResult]:
 
 def _collapsed(results: list[CheckResult]) -> list[CheckResult]:
     """Return what did not pass, worst first, and one line for all columns that passed."""
-    passed = [found for found in results if found.verdict is Verdict.PASS]
-    others = sorted((f for f in results if f.verdict is not Verdict.PASS), key=lambda found: -found.verdict.severity)
+    passed = [found for found in results if found.verdict is Verdict.PASS and "severity" not in found.evidence]
+    others = sorted((f for f in results if f not in passed), key=lambda found: -found.verdict.severity)
     if len(passed) < 2:
         return [*others, *passed] or [result(Verdict.PASS, message="nothing found")]
     values = [found.value for found in passed if found.value is not None]

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from nbops.core.records import CheckResult, Verdict
 from nbops.core.registry import Registry
-from nbops.data.columns import Column, Frame
+from nbops.data.columns import Column, Frame, Mask
+from nbops.data.facts import Facts
 from nbops.data.profiling import profile_frame
 
 Outcome = bool | CheckResult | Iterable[CheckResult] | None
@@ -42,8 +45,40 @@ checks: Registry[Check] = Registry(
         f"{_HERE}.outside_baseline",
         f"{_HERE}.label_imbalance",
         *(f"{_HERE}.{name.replace('-', '_')}" for name in LEAKS),
+        f"{_HERE}.mixed_nulls",
+        f"{_HERE}.string_mismatch",
+        f"{_HERE}.special_characters",
+        f"{_HERE}.string_length",
+        f"{_HERE}.outlier_rows",
+        f"{_HERE}.conflicting_labels",
+        f"{_HERE}.feature_label_correlation",
+        f"{_HERE}.feature_feature_correlation",
+        f"{_HERE}.identifier_in_features",
+        f"{_HERE}.date_in_the_future",
+        f"{_HERE}.date_order",
+        f"{_HERE}.unit_change",
+        f"{_HERE}.row_count_change",
+        f"{_HERE}.personal_data",
     ),
 )
+
+
+class Located(CheckResult, frozen=True, kw_only=True, eq=False):
+    """A result that also knows its rows: a mask [rows], or a function that gives it. It is not stored."""
+
+    rows: Any = None
+
+    def mask(self) -> Mask:
+        """Return which rows the result is about, bool [rows]."""
+        made: Mask = self.rows() if callable(self.rows) else self.rows
+        return made
+
+    def plain(self) -> CheckResult:
+        """Return the result as it is stored: with the number of its rows and the first of them."""
+        where = np.flatnonzero(self.mask())
+        noted = {"bad_rows": len(where), "rows": where[:5].tolist()} | self.evidence
+        fields = {name: getattr(self, name) for name in CheckResult.__struct_fields__}
+        return CheckResult(**{**fields, "evidence": noted})
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +120,11 @@ class Sample:
         return self.frame.column(self.frame.label) if self.frame.label else None
 
     @cached_property
+    def facts(self) -> Facts:
+        """Extremes, hashes and lengths of columns, each computed once at the first question."""
+        return Facts(self.frame)
+
+    @cached_property
     def profile(self) -> dict[str, Any]:
         """Profile of the data, computed once for all checks; see `nbops.data.profiling`."""
         return profile_frame(self.frame)
@@ -93,10 +133,12 @@ class Sample:
 def judged(
     value: float, *, warn: float | None = None, fail: float | None = None, below: bool = False, column: str = "",
     unit: str = "", message: str = "", fix: str = "", evidence: Mapping[str, Any] | None = None,
+    rows: Mask | Callable[[], Mask] | None = None,
 ) -> CheckResult:  # fmt: skip
     """Return the result of a measured `value`: FAIL beyond `fail`, WARN beyond `warn`, else PASS.
 
     Beyond is above, or below with ``below=True``. The limit that decided is kept; `fix` only where it is needed.
+    `rows` tells which rows are wrong, bool [rows], or is a function that does: `nb.quarantine` takes them out.
     """
 
     def beyond(limit: float | None) -> bool:
@@ -113,15 +155,17 @@ def judged(
         message=message,
         fix="" if verdict is Verdict.PASS else fix,
         evidence=evidence,
+        rows=None if verdict is Verdict.PASS else rows,
     )
 
 
 def result(
     verdict: Verdict | str, *, column: str = "", value: float | None = None, limit: float | None = None,
     unit: str = "", message: str = "", fix: str = "", evidence: Mapping[str, Any] | None = None,
+    rows: Mask | Callable[[], Mask] | None = None,
 ) -> CheckResult:  # fmt: skip
     """Return one result with a verdict that the check itself came to; the engine adds the check's name."""
-    return CheckResult(
+    made = CheckResult(
         check="",
         verdict=Verdict(verdict),
         column=column,
@@ -132,6 +176,9 @@ def result(
         fix=fix,
         evidence=dict(evidence or {}),
     )
+    if rows is None:
+        return made
+    return Located(**{name: getattr(made, name) for name in CheckResult.__struct_fields__}, rows=rows)
 
 
 def skipped(why: str, *, column: str = "", fix: str = "") -> CheckResult:

@@ -63,6 +63,8 @@ def show_report(value: CheckReport) -> Bundle:
     parts: list[Part] = []
     if found:
         parts.append(Grid(("check", "column", "value", "limit", "what to do"), _rows(found), frozenset({2, 3})))
+    parts += [Note(f"i {r.check}{r.column and f' ({r.column})'}: {r.message}", "dim")
+              for r in value.results if r.evidence.get("severity") == "info"][:_SAME_SHOWN]  # fmt: skip
     for verdict, word in ((Verdict.PASS, "passed"), (Verdict.SKIPPED, "skipped")):
         names = sorted(name for name, is_now in worst.items() if is_now == verdict)
         if names:

@@ -40,6 +40,8 @@ def duplicate_rows(sample: Sample, *, max_share: float = 0.01, fail_share: float
     share = repeated / sample.rows
     groups = np.sort(first[counts > 1])[:5]
     examples = [np.flatnonzero(codes == codes[row])[:5].tolist() for row in groups] if repeated else []
+    is_repeated = np.ones(sample.rows, np.bool_)
+    is_repeated[first] = False
     return judged(
         share,
         warn=max_share,
@@ -48,4 +50,5 @@ def duplicate_rows(sample: Sample, *, max_share: float = 0.01, fail_share: float
         message=f"{repeated:,} of {sample.rows:,} rows repeat an earlier row ({percent(share)})",
         fix="Drop the duplicates before splitting, or raise max_share.",
         evidence={"repeated": repeated, "rows": sample.rows, "examples": examples},
+        rows=is_repeated,
     )

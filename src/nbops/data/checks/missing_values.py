@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
 
 from nbops.core.records import CheckResult
+from nbops.data.columns import Column, Mask
 from nbops.data.leaf import Sample, checks, judged, percent
 
 
@@ -48,4 +52,12 @@ def missing_values(sample: Sample, *, max_share: float = 0.01, fail_share: float
             message=f"{column.missing_count:,} of {cells:,} cells missing ({percent(share)})",
             fix="Drop the rows without a label." if is_label else "Impute or drop, or raise max_share.",
             evidence={"missing": column.missing_count, "cells": int(cells)},
+            rows=partial(_rows, column),
         )
+
+
+def _rows(column: Column) -> Mask:
+    """Return the rows with any missing cell."""
+    if column.missing is None:
+        return np.zeros(column.rows, np.bool_)
+    return np.asarray(column.missing.any(axis=1) if column.missing.ndim == 2 else column.missing)

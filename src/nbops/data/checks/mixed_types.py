@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +79,20 @@ def _objects(column: Column) -> CheckResult:
         message="values are " + ", ".join(f"{name} ({count:,})" for name, count in kinds),
         fix="Convert the column to one type.",
         evidence={"kinds": dict(kinds)},
+        rows=partial(_odd_objects, column),
     )
+
+
+def _odd_objects(column: Column) -> Mask:
+    """Return the rows whose value is not of the commonest kind, by the tag that each value begins with."""
+    there: Mask = np.ones(column.rows, np.bool_) if column.missing is None else ~column.missing
+    if column.offsets is None or not there.any():
+        return np.zeros(column.rows, np.bool_)
+    tags = column.values[column.offsets[:-1][there]]
+    tags[np.isin(tags, [*b"ifd"])] = ord("i")  # all numbers are one kind
+    odd = np.zeros(column.rows, np.bool_)
+    odd[there] = tags != np.bincount(tags).argmax()
+    return odd
 
 
 def _texts(column: Column, numeric: Mask, max_rare_share: float) -> CheckResult:
@@ -102,6 +116,7 @@ def _texts(column: Column, numeric: Mask, max_rare_share: float) -> CheckResult:
         + ", ".join(repr(value) for value in values),
         fix="Convert the column; name the marks of missing values when reading the file.",
         evidence={"rows": rows.tolist(), "values": values},
+        rows=odd,
     )
 
 

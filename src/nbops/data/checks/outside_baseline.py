@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from nbops.core.records import CheckResult
-from nbops.data.columns import Column
+from nbops.data.columns import Column, Mask, hashes
+from nbops.data.facts import among, hashes_of
 from nbops.data.leaf import Sample, checks, judged, percent, result, skipped
 from nbops.data.profiling import MAX_CATEGORIES, value_counts
 
@@ -119,6 +121,7 @@ def _range(
         message=f"{count:,} of {values.size:,} values outside {low:.6g} to {high:.6g} ({percent(share)}){seen}",
         fix="Correct the rows, take a new baseline, or raise widen.",
         evidence={"outside": count, "low": float(low), "high": float(high), "rows": rows},
+        rows=partial(_outside_rows, column, low, high),
     )
 
 
@@ -127,6 +130,11 @@ def _outside_rows(column: Column, low: np.float64, high: np.float64) -> Any:
     if column.missing is not None:
         outside &= ~column.missing
     return outside.any(axis=1) if column.is_tensor else outside
+
+
+def _unseen_rows(column: Column, known: Mapping[str, int]) -> Mask:
+    unseen = ~among(hashes(column), hashes_of(column, list(known)))
+    return unseen if column.missing is None else unseen & ~column.missing
 
 
 def _categories(column: Column, known: Mapping[str, int], fail_share: float) -> CheckResult:
@@ -153,4 +161,5 @@ def _categories(column: Column, known: Mapping[str, int], fail_share: float) -> 
         + (f": {names}" if names else ""),
         fix="Map or correct the values, or take a new baseline.",
         evidence={"unseen": dict(list(unseen.items())[:50])},
+        rows=partial(_unseen_rows, column, known),
     )

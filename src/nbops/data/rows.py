@@ -1,0 +1,75 @@
+"""Some rows of data, by position, in the form that the data has: no index is asked, changed or trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from nbops.core.errors import InvalidInput
+from nbops.data.columns import Array, Column
+
+
+def take_rows(native: Any, positions: Array) -> Any:
+    """Return the rows at `positions` of a frame, array, tensor, list, pair or dict, as the same type.
+
+    pandas keeps its index, whatever it is. A lazy frame, which has no order of its own, comes back collected.
+
+    Parameters
+    ----------
+    native
+        What `nb.check` takes.
+    positions : int array
+        [chosen], from 0.
+
+    Raises
+    ------
+    InvalidInput
+        Data of a sort that cannot be cut.
+    """
+    if isinstance(native, tuple) and len(native) == 2:
+        return tuple(take_rows(part, positions) for part in native)
+    if isinstance(native, Mapping):
+        return {key: take_rows(value, positions) for key, value in native.items()}
+    if isinstance(native, list | tuple | range):
+        cut = [native[row] for row in positions.tolist()]
+        return tuple(cut) if isinstance(native, tuple) else cut
+    if isinstance(native, np.ndarray) or hasattr(native, "detach"):
+        return native[positions]
+    if hasattr(native, "iloc"):
+        return native.iloc[positions]
+    return _taken(native, positions)
+
+
+def _taken(native: Any, positions: Array) -> Any:
+    import narwhals as nw
+
+    try:
+        frame: Any = nw.from_native(native, allow_series=True)
+    except TypeError:
+        raise InvalidInput(
+            f"cannot take rows out of a {type(native).__name__}",
+            hint="Pass a data frame, an array or a dict of columns.",
+        ) from None
+    if isinstance(frame, nw.LazyFrame):
+        frame = frame.collect()
+    if isinstance(frame, nw.DataFrame) and not frame.columns:
+        return native
+    return frame[positions].to_native() if len(positions) else frame.head(0).to_native()
+
+
+def take_column(column: Column, positions: Array) -> Column:
+    """Return the column with the rows at `positions`, in their order."""
+    missing = None if column.missing is None else column.missing[positions]
+    if missing is not None and not missing.any():
+        missing = None
+    if column.offsets is None:
+        return replace(column, values=column.values[positions], missing=missing)
+    lengths = np.diff(column.offsets)[positions]
+    offsets = np.zeros(len(positions) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    moved = np.repeat(column.offsets[:-1][positions] - offsets[:-1], lengths)
+    data = column.values[moved + np.arange(offsets[-1])]
+    return replace(column, values=data, missing=missing, offsets=offsets)
