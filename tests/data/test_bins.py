@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from nbops.data.bins import counted, quantile_bins
+from nbops.data.bins import Ordered, counted, quantile_bins
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 64, 65, 1000])
@@ -37,3 +39,15 @@ def test_other_data_is_counted_in_the_same_edges() -> None:
 
 def test_nothing_has_no_bins() -> None:
     assert quantile_bins(np.zeros(0)) == ([], [])
+
+
+@given(st.lists(st.integers(-5, 5), max_size=300), st.integers(1, 70))
+def test_counted_values_have_the_bins_of_all_values(values: list[int], bins: int) -> None:
+    plain = np.array(values, np.int64)
+    distinct, counts = np.unique(plain, return_counts=True)
+    packed = Ordered(distinct, np.cumsum(counts))
+    assert len(packed) == len(values)
+    assert packed.bins(bins) == quantile_bins(plain, bins=bins)
+    limits = np.arange(-7, 8)
+    assert packed.count(limits).tolist() == [sum(v <= limit for v in values) for limit in limits]
+    assert packed.count(limits, is_below=True).tolist() == [sum(v < limit for v in values) for limit in limits]

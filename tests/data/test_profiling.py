@@ -112,7 +112,11 @@ def test_huge_and_tiny_numbers_neither_overflow_nor_vanish() -> None:
     small = told({"a": [1e-300, 2e-300, 9e-300]})
     assert small["skew"] == pytest.approx(stats.skew([1.0, 2.0, 9.0]))
     assert told({"a": np.array([2**64 - 1, 2**64 - 2], np.uint64)})["edges"] == [2**64 - 2, 2**64 - 1]
-    assert told({"a": [2**70, 1]})["dtype"] == "object"
+    beyond = told({"a": [2**70, 1, None, -(2**70), 2.5, Decimal("1e400")]})
+    assert (beyond["dtype"], beyond["distinct"], beyond["missing"]) == ("object", 5, 1)
+    assert (beyond["min"], beyond["max"], beyond["negative"], beyond["infinite"]) == (-(2.0**70), 2.0**70, 1, 1)
+    assert beyond["meaning"]["type"] == "huge-number"
+    assert "min" not in told({"a": [2**70, "x"]})
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, np.uint64, np.int16])

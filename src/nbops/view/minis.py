@@ -94,7 +94,6 @@ def ranks(counts: Sequence[int], *, width: int = 120, height: int = 26, label: s
 
 def blocks(shape: Shape) -> str:
     """Return the bars as characters."""
-    top = max(shape.heights) or 1.0
     half = [sum(pair) for pair in zip(shape.heights[::2], (*shape.heights[1::2], 0.0), strict=False)]
     heights = half if len(shape.heights) > 12 else list(shape.heights)
     top = max(heights) or 1.0

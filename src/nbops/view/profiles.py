@@ -157,7 +157,7 @@ def summary_of(figures: Mapping[str, Any]) -> str:
         shares = "" if "top" in figures else " {:.0f} %"
         return rough + " · ".join(f"{cut(value, 16) or '(empty)'}{shares.format(100 * count / total)}"
                                   for value, count in list(values.items())[:3])  # fmt: skip
-    if figures.get("kinds") and "edges" not in figures:
+    if figures.get("kinds") and figures.get("min") is None:
         return ", ".join(f"{count:,} {kind}" for kind, count in figures["kinds"].items())
     low, high = figures.get("min"), figures.get("max")
     if low is None:

@@ -59,6 +59,8 @@ def told_meaning(name: str, figures: Mapping[str, Any], texts: Sequence[str], *,
         found = _told(dtype.partition("[")[0], "certain")
     elif figures.get("edges"):
         found = _of_numbers(name, figures, present)
+    elif dtype == "object" and set(figures.get("kinds", {})) == {"number"}:
+        found = _told("huge-number", "certain")
     elif dtype == "object":
         found = _told("mixed" if len(figures.get("kinds", {})) > 1 else "nested", "certain")
     else:

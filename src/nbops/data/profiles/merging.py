@@ -170,7 +170,6 @@ def _bins(a: Figures, b: Figures) -> tuple[list[float], list[int], bool]:
     if a["edges"] == b["edges"]:
         return list(a["edges"]), [x + y for x, y in zip(a["counts"], b["counts"], strict=True)], True
     edges = sorted({*a["edges"], b["edges"][0], b["edges"][-1]})
-    edges = [e for e in edges if e >= min(a["edges"][0], b["edges"][0])]
     total = _upto(a["edges"], a["counts"], edges) + _upto(b["edges"], b["counts"], edges)
     counts = np.diff(np.round(total), prepend=0).astype(np.int64).tolist()
     while len(edges) > BINS + 1:  # the two neighbours that hold least become one

@@ -103,6 +103,9 @@ class _Seen:
         elif column.dtype == "decimal":
             cells = (column.value(row) for row in range(column.rows))
             self._numbers(self.rows).add(np.array([float(cell) for cell in cells if cell is not None]))
+        elif column.dtype == "object" and set(column.kinds) == {"number"}:
+            cells = (column.value(row) for row in range(column.rows))
+            self._numbers(self.rows).add(np.array([_huge(cell) for cell in cells if cell is not None]))
 
     def _add_numbers(self, column: Column) -> None:
         present = present_values(column)
@@ -158,17 +161,28 @@ class _Seen:
     def _with_numbers(self, figures: dict[str, Any], dtype: str) -> dict[str, Any]:
         told = self.numbers.figures() if self.numbers is not None else {}
         if dtype.startswith(("date", "time", "duration")):
-            kept = ("distinct", "distinct_exact", "edges", "counts", "approximate")
+            kept: tuple[str, ...] = ("distinct", "distinct_exact", "edges", "counts", "approximate")
             found = figures | {key: told[key] for key in kept if key in told}
             return found | (_span(self.ends) if self.ends else {})
         if dtype == "decimal":
             return figures | {key: value for key, value in told.items() if not key.startswith("distinct")}
+        if dtype == "object":  # only where all are numbers; their types may differ, so they have no bins
+            kept = ("min", "max", "mean", "std", "skew", "kurtosis", "infinite", "zeros", "negative", "quantiles")
+            return figures | ({key: told[key] for key in kept} if set(self.kinds) == {"number"} else {})
         return figures | told
 
 
 def present_values(column: Column) -> Array:
     """Return the fixed-width values that are not missing: [values]."""
     return column.values if column.missing is None else column.values[~column.missing]
+
+
+def _huge(tagged: str) -> float:
+    """Return the nearest float64 of a number beyond 64 bits, as `nbops.data.objects` writes it."""
+    tag, body = tagged[0], tagged[1:]
+    if tag == "f":
+        return float.fromhex(body)
+    return float(body)  # of very long digits infinite
 
 
 def _span(ends: list[Any]) -> dict[str, str]:

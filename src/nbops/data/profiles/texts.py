@@ -41,7 +41,6 @@ class Values:
         held = rows if self.is_exact else len(self._picks)
         self._codes = Gathered(held)
         self._lengths = Numbers(held)
-        self._bounds: list[int] = []
         self._distinct = None if self.is_exact else DistinctCount(rows)
         self._start = 0
 
