@@ -17,7 +17,7 @@ from nbops.core.errors import InvalidInput
 from nbops.core.ids import new_id
 from nbops.core.query import Both, Compare, Field, Node
 from nbops.core.records import Dataset, replace
-from nbops.core.splits import OPEN, SEALED, SplitRecord
+from nbops.core.splits import OPEN, SEALED, SplitRecord, base_name
 from nbops.data.columns import Column, Frame, Hashes
 from nbops.data.datasets import Hashed, known_dataset
 from nbops.data.frames import read
@@ -38,6 +38,8 @@ from nbops.store.context import current_cell_id, current_run
 from nbops.store.workspace import Workspace, workspace
 
 Columns = str | Sequence[str] | Any
+_UNNAMED = "data"
+_RECENT = 200  # splits that are looked through for an earlier one of the same data
 _METHOD = "nbops-split/1"  # part of every fingerprint: another way of splitting is another split
 
 
@@ -260,7 +262,7 @@ def _recorded(ws: Workspace, made: _Made, asked: _Asked) -> Split:
     """Return the split with its record: that of the same split of the same rows, if there is one."""
     brief = summarised(made.identity, made.content, made.codes)
     dataset = _dataset(ws, made.frame)
-    name = asked.name or (f"{dataset.name}/{dataset.version}" if dataset else "data")
+    name = asked.name or (f"{dataset.name}/{dataset.version}" if dataset else _UNNAMED)
     fingerprint = digest_of([_METHOD, made.settings, brief.digests])
     record = SplitRecord(
         id=new_id(SplitRecord.prefix), created_at=clock.time(), name=name, status=SEALED if asked.seal else OPEN,
@@ -293,9 +295,12 @@ def _kept(ws: Workspace, record: SplitRecord, made: _Made) -> SplitRecord:
 
 
 def _since(ws: Workspace, record: SplitRecord, made: _Made) -> dict[str, Any]:
-    """Return whether rows changed their side since the last split of this name that told rows apart in the same way."""
-    for earlier in ws.store.find(SplitRecord, Compare(Field("name"), "==", record.name), limit=20):
-        if all(earlier.settings.get(what) == record.settings.get(what) for what in ("key", "group")):
+    """Return whether rows changed their side since the last split of this data that told rows apart in the same way."""
+    if record.name == _UNNAMED:  # any data may be called so
+        return {}
+    for earlier in ws.store.find(SplitRecord, limit=_RECENT):
+        is_alike = all(earlier.settings.get(what) == record.settings.get(what) for what in ("key", "group"))
+        if is_alike and base_name(earlier.name) == base_name(record.name):
             known, elsewhere = moved(earlier.sample, made.identity, made.codes)
             if known:
                 return {"since": {"split": earlier.id, "known": known, "moved": elsewhere}}
