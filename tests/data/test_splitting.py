@@ -374,6 +374,16 @@ def test_the_split_is_recorded_once_and_linked(workspace: Workspace) -> None:
     assert [record.id for record in nb.find("splits", 'name == "visits/1"')][-1] == split.id
 
 
+def test_a_stored_dataset_can_be_split_by_name(workspace: Workspace, digits: Digits) -> None:
+    dataset = nb.snapshot(digits, "digits")
+    split = nb.split("digits", stratify="y")
+    assert (split.record.dataset, split.name) == (dataset.id, "digits/1")
+    assert nb.split(dataset, stratify="y").id == split.id == nb.split(digits, stratify="y").id
+    assert len(split.take("digits/1").test["y"]) == len(split.test)
+    with pytest.raises(NotFound, match="no dataset 'digit'"):
+        nb.split("digit")
+
+
 def test_equal_rows_on_two_sides_are_counted(workspace: Workspace) -> None:
     frame = pd.DataFrame({"id": range(1000), "x": np.arange(1000) % 250})
     assert nb.split(frame, key="id").proof["duplicates_across"] == 0  # the id is part of the row

@@ -19,7 +19,7 @@ from nbops.core.query import Both, Compare, Field, Node
 from nbops.core.records import Dataset, replace
 from nbops.core.splits import OPEN, SEALED, SplitRecord, base_name
 from nbops.data.columns import Column, Frame, Hashes
-from nbops.data.datasets import Hashed, known_dataset
+from nbops.data.datasets import Hashed, known_dataset, read_data
 from nbops.data.frames import read
 from nbops.data.identity import identities, salted
 from nbops.data.moments import TimeFolds, Times, by_time, folds_by_time, read_times, ticks_of
@@ -57,7 +57,7 @@ def split(
     Parameters
     ----------
     data
-        What `nb.snapshot` takes.
+        What `nb.snapshot` takes; or a dataset (``"digits"``, ``"digits/2"``) whose data is stored.
     test, val : float
         Shares of the rows, 0 to 1. With `time` also the moment at which the side begins (``"2026-01-31"``).
     key : str or list of str, optional
@@ -95,7 +95,7 @@ def split(
     """
     asked = _Asked(test, val, folds, salt, bool(seal), name)
     asked.check(has_time=time is not None, others={"key": key, "stratify": stratify, "group": group}, gap=gap)
-    frame = read(data)
+    frame = read(read_data(data) if isinstance(data, str | Dataset) else data)
     given = {what: columns_of(frame, columns, what) for what, columns in
              {"key": key, "stratify": stratify, "group": group, "time": time}.items()}  # fmt: skip
     if not frame.rows:
