@@ -15,7 +15,7 @@ import numpy as np
 from nbops.core.codec import digest_of
 from nbops.core.errors import InvalidInput
 from nbops.core.ids import new_id
-from nbops.core.query import Both, Compare, Field, Node
+from nbops.core.query import Compare, Field
 from nbops.core.records import Dataset, replace
 from nbops.core.splits import OPEN, SEALED, SplitRecord, base_name
 from nbops.data.columns import Column, Frame, Hashes
@@ -76,7 +76,7 @@ def split(
     salt : str, optional
         Another salt is another split.
     seal : bool
-        Hand out the test rows only by ``split.open_test(why)``, and count it. A split stays sealed.
+        Hand out the test rows only by ``split.open_test(why)``, and count it. A split stays sealed, by any name.
     name : str, optional
         ``dataset/version`` if the data was snapshotted, else ``data``.
 
@@ -281,15 +281,15 @@ def _recorded(ws: Workspace, made: _Made, asked: _Asked) -> Split:
 
 
 def _kept(ws: Workspace, record: SplitRecord, made: _Made) -> SplitRecord:
-    same: Node = Both("and", (Compare(Field("name"), "==", record.name),
-                              Compare(Field("fingerprint"), "==", record.fingerprint)))  # fmt: skip
-    known = ws.store.find(SplitRecord, same, limit=1)
-    if known:
-        if record.status == known[0].status or known[0].status == SEALED:
-            return known[0]
-        record = replace(known[0], status=SEALED)
-    else:
+    """Write the record, unless this split is known by this name; sealed once, it stays sealed by any name."""
+    same = ws.store.find(SplitRecord, Compare(Field("fingerprint"), "==", record.fingerprint))
+    status = SEALED if any(known.status == SEALED for known in same) else record.status
+    known = next((known for known in same if known.name == record.name), None)
+    if known is not None and known.status == status:
+        return known
+    if known is None:
         record = replace(record, proof={**record.proof, **_since(ws, record, made)})
+    record = replace(known or record, status=status)
     ws.store.put(record)
     return record
 
