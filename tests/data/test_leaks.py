@@ -144,6 +144,8 @@ def test_group_overlap_green() -> None:
     assert verdict("group-overlap", TRAIN, TEST) == "skipped"
     few = [frame.assign(shop=np.arange(len(frame)) % 3) for frame in (TRAIN, TEST)]  # three shops are no entities
     assert verdict("group-overlap", *few) == "skipped"
+    categories = [frame.assign(category_id=np.arange(len(frame)) % 12) for frame in (TRAIN, TEST)]
+    assert verdict("group-overlap", *categories) == "skipped"
     gaps = [frame.assign(user=[None] * len(frame)) for frame in (TRAIN, TEST)]
     assert verdict("group-overlap", *gaps, group="user", column="user") == "pass"
 

@@ -71,11 +71,16 @@ def test_the_count_belongs_to_the_rows_and_not_to_the_handle(workspace: Workspac
     renamed = nb.split(FRAME.sample(frac=1, random_state=0), key="id", seal=True, name="other")
     assert renamed.looks == 1
     assert sealed(salt="b").looks == 0
-    opened = nb.split(FRAME, key="id", name="people")  # sealed once, sealed for good
-    assert opened.is_sealed
-    later = nb.split(FRAME, key="id", name="unsealed")
+
+
+def test_what_was_sealed_once_stays_sealed_and_what_was_open_can_be_sealed(workspace: Workspace) -> None:
+    sealed()
+    assert nb.split(FRAME, key="id", name="people").is_sealed
+    assert nb.split(FRAME, key="id", name="by another name").is_sealed
+    later = nb.split(FRAME, key="id", test=0.3, name="open")
     assert not later.is_sealed
-    assert nb.split(FRAME, key="id", name="unsealed", seal=True).id == later.id
+    again = nb.split(FRAME, key="id", test=0.3, name="open", seal=True)
+    assert (again.id, again.is_sealed) == (later.id, True)
 
 
 def test_a_look_needs_a_reason_and_a_seal(workspace: Workspace) -> None:

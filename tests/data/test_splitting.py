@@ -50,7 +50,7 @@ def ids(frame: Any, positions: Any) -> set[int]:
 def test_rows_keep_their_side_when_rows_are_added_and_shuffled(workspace: Workspace) -> None:
     first = pd.DataFrame({"id": range(5000), "x": RNG.normal(size=5000)})
     grown = pd.concat([first, pd.DataFrame({"id": range(5000, 9000), "x": 0.0})]).sample(frac=1, random_state=1)
-    before, after = nb.split(first, key="id", val=0.1), nb.split(grown, key="id", val=0.1)
+    before, after = (nb.split(frame, key="id", val=0.1, name="n") for frame in (first, grown))
     for side in ("train", "val", "test"):
         assert ids(first, getattr(before, side)) == ids(grown, getattr(after, side)) & set(range(5000))
     assert after.proof["since"]["moved"] == 0
@@ -374,6 +374,16 @@ def test_the_split_is_recorded_once_and_linked(workspace: Workspace) -> None:
     assert [record.id for record in nb.find("splits", 'name == "visits/1"')][-1] == split.id
 
 
+def test_a_stored_dataset_can_be_split_by_name(workspace: Workspace, digits: Digits) -> None:
+    dataset = nb.snapshot(digits, "digits")
+    split = nb.split("digits", stratify="y")
+    assert (split.record.dataset, split.name) == (dataset.id, "digits/1")
+    assert nb.split(dataset, stratify="y").id == split.id == nb.split(digits, stratify="y").id
+    assert len(split.take("digits/1").test["y"]) == len(split.test)
+    with pytest.raises(NotFound, match="no dataset 'digit'"):
+        nb.split("digit")
+
+
 def test_equal_rows_on_two_sides_are_counted(workspace: Workspace) -> None:
     frame = pd.DataFrame({"id": range(1000), "x": np.arange(1000) % 250})
     assert nb.split(frame, key="id").proof["duplicates_across"] == 0  # the id is part of the row
@@ -393,6 +403,19 @@ def test_rows_that_moved_since_the_last_split_are_told(workspace: Workspace) -> 
     assert since["moved"] <= 0.02 * since["known"]
     other = nb.split(grown, key="id", name="n", salt="other").proof["since"]
     assert other["moved"] > 0.2 * other["known"]
+
+
+def test_versions_of_one_dataset_are_compared_and_unnamed_data_is_not(workspace: Workspace) -> None:
+    frame = pd.DataFrame({"id": range(2000), "x": 1})
+    nb.snapshot(frame, "people")
+    nb.split(frame, key="id")
+    corrected = frame.assign(x=2)
+    nb.snapshot(corrected, "people")
+    since = nb.split(corrected, key="id", test=0.3).proof["since"]
+    assert since["known"] == 512
+    assert 0 < since["moved"] < 256
+    nb.split({"id": range(2000)}, key="id")
+    assert "since" not in nb.split({"id": range(2000)}, key="id", test=0.3).proof
 
 
 @pytest.mark.parametrize(

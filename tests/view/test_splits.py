@@ -76,7 +76,7 @@ def test_a_sealed_split_shows_its_looks_and_what_they_mean(workspace: Workspace)
     assert 'with split.open_test("why") as test:' in text
     other = nb.split(FRAME, key="id", seal=True, name="v", salt="b")
     other.look("again")
-    assert "10 more looks at test sets of earlier splits called v." in shown(other)
+    assert "10 more looks at test sets of other splits of v." in shown(other)
     assert "Look 1 at the" in shown(nb.find("looks")[0])
     assert "11 looks" in shown(nb.find("looks"))
 

@@ -11,6 +11,11 @@ from nbops.core.records import Record
 OPEN, SEALED = "open", "sealed"
 
 
+def base_name(name: str) -> str:
+    """Return the name of what was split, without the version of the dataset."""
+    return name.rpartition("/")[0] if name.rpartition("/")[2].isdecimal() and "/" in name else name
+
+
 class SplitRecord(Record, frozen=True, kw_only=True):
     """How data was split: enough to make the same split again, and to tell which one a run used."""
 

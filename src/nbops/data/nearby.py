@@ -88,12 +88,16 @@ def _sorts(train: Frame, test: Frame, names: list[str]) -> tuple[list[str], list
 
 
 def _scales(train: Frame, names: list[str]) -> dict[str, float]:
-    """Return the width of each column that varies: its standard deviation, or less where few values make it large."""
+    """Return the width of each column that varies: that of its middle half, but between a fifth and all of its spread.
+
+    A few large values make the standard deviation large, many equal ones make the middle half narrow.
+    """
     found = {}
     for name in names:
         values = _filled(train.column(name))
         low, high = np.quantile(values, (0.25, 0.75)) if len(values) else (0.0, 0.0)
-        width = min(float(values.std()), float(high - low) / 1.349) if high > low else float(values.std())
+        spread = float(values.std())
+        width = min(spread, max(float(high - low) / 1.349, spread / 5))
         if np.isfinite(width) and width > 0:
             found[name] = width
     return found

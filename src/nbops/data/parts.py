@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
-from typing import Any, TypeVar, overload
+from typing import Any, overload
 
 import numpy as np
 
 from nbops.core.display import Shown
 from nbops.core.errors import InvalidInput
-from nbops.core.records import CheckReport
+from nbops.core.records import CheckReport, Dataset
 from nbops.core.splits import SEALED, SplitRecord
 from nbops.data.columns import Array, Mask
+from nbops.data.datasets import read_data
 from nbops.data.moments import TimeFolds
 from nbops.data.sealing import SealedTest
 from nbops.data.sides import SIDES, TEST, TRAIN, VAL, Codes
@@ -23,7 +24,6 @@ from nbops.store.context import current_run
 from nbops.store.workspace import workspace
 
 Pair = tuple[Array, Array]
-T = TypeVar("T")
 
 
 class Folds(Sequence[Pair]):
@@ -161,8 +161,10 @@ class Split(Shown):
 
         return Folds(self.record.settings["folds"], pair)
 
-    def take(self, data: T) -> Parts:
+    def take(self, data: Any) -> Parts:
         """Return the parts of `data`, each in its type: a frame, an array, a tensor, a list, ``(X, y)``, a dict.
+
+        A dataset whose data is stored may be named, as in `nb.split`.
 
         With a run open, the run is linked to the split.
 
@@ -171,6 +173,8 @@ class Split(Shown):
         InvalidInput
             Data with another number of rows.
         """
+        if isinstance(data, str | Dataset):
+            data = read_data(data)
         rows = count_rows(data)
         if rows != len(self._codes):
             raise InvalidInput(f"split '{self.name}' is of {len(self._codes):,} rows, the data has {rows:,}",

@@ -42,7 +42,7 @@ def by_hash(identity: Hashes, *, salt: str, test: float, val: float) -> Codes:
         spread = salted(identity[start : start + BLOCK], salt)
         side = (spread < np.uint64(int(test * 2**64))).view(np.uint8) * np.uint8(TEST)
         if val:
-            side += (spread >= np.uint64(2**64 - int(val * 2**64))).view(np.uint8) * np.uint8(VAL)
+            side += (spread > np.uint64(2**64 - 1 - int(val * 2**64))).view(np.uint8) * np.uint8(VAL)
         codes[start : start + BLOCK] = side
     return codes
 

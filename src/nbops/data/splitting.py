@@ -15,11 +15,11 @@ import numpy as np
 from nbops.core.codec import digest_of
 from nbops.core.errors import InvalidInput
 from nbops.core.ids import new_id
-from nbops.core.query import Both, Compare, Field, Node
+from nbops.core.query import Compare, Field
 from nbops.core.records import Dataset, replace
-from nbops.core.splits import OPEN, SEALED, SplitRecord
+from nbops.core.splits import OPEN, SEALED, SplitRecord, base_name
 from nbops.data.columns import Column, Frame, Hashes
-from nbops.data.datasets import Hashed, known_dataset
+from nbops.data.datasets import Hashed, known_dataset, read_data
 from nbops.data.frames import read
 from nbops.data.identity import identities, salted
 from nbops.data.moments import TimeFolds, Times, by_time, folds_by_time, read_times, ticks_of
@@ -38,6 +38,8 @@ from nbops.store.context import current_cell_id, current_run
 from nbops.store.workspace import Workspace, workspace
 
 Columns = str | Sequence[str] | Any
+_UNNAMED = "data"
+_RECENT = 200  # splits that are looked through for an earlier one of the same data
 _METHOD = "nbops-split/1"  # part of every fingerprint: another way of splitting is another split
 
 
@@ -55,7 +57,7 @@ def split(
     Parameters
     ----------
     data
-        What `nb.snapshot` takes.
+        What `nb.snapshot` takes; or a dataset (``"digits"``, ``"digits/2"``) whose data is stored.
     test, val : float
         Shares of the rows, 0 to 1. With `time` also the moment at which the side begins (``"2026-01-31"``).
     key : str or list of str, optional
@@ -74,7 +76,7 @@ def split(
     salt : str, optional
         Another salt is another split.
     seal : bool
-        Hand out the test rows only by ``split.open_test(why)``, and count it. A split stays sealed.
+        Hand out the test rows only by ``split.open_test(why)``, and count it. A split stays sealed, by any name.
     name : str, optional
         ``dataset/version`` if the data was snapshotted, else ``data``.
 
@@ -93,7 +95,7 @@ def split(
     """
     asked = _Asked(test, val, folds, salt, bool(seal), name)
     asked.check(has_time=time is not None, others={"key": key, "stratify": stratify, "group": group}, gap=gap)
-    frame = read(data)
+    frame = read(read_data(data) if isinstance(data, str | Dataset) else data)
     given = {what: columns_of(frame, columns, what) for what, columns in
              {"key": key, "stratify": stratify, "group": group, "time": time}.items()}  # fmt: skip
     if not frame.rows:
@@ -260,7 +262,7 @@ def _recorded(ws: Workspace, made: _Made, asked: _Asked) -> Split:
     """Return the split with its record: that of the same split of the same rows, if there is one."""
     brief = summarised(made.identity, made.content, made.codes)
     dataset = _dataset(ws, made.frame)
-    name = asked.name or (f"{dataset.name}/{dataset.version}" if dataset else "data")
+    name = asked.name or (f"{dataset.name}/{dataset.version}" if dataset else _UNNAMED)
     fingerprint = digest_of([_METHOD, made.settings, brief.digests])
     record = SplitRecord(
         id=new_id(SplitRecord.prefix), created_at=clock.time(), name=name, status=SEALED if asked.seal else OPEN,
@@ -279,23 +281,26 @@ def _recorded(ws: Workspace, made: _Made, asked: _Asked) -> Split:
 
 
 def _kept(ws: Workspace, record: SplitRecord, made: _Made) -> SplitRecord:
-    same: Node = Both("and", (Compare(Field("name"), "==", record.name),
-                              Compare(Field("fingerprint"), "==", record.fingerprint)))  # fmt: skip
-    known = ws.store.find(SplitRecord, same, limit=1)
-    if known:
-        if record.status == known[0].status or known[0].status == SEALED:
-            return known[0]
-        record = replace(known[0], status=SEALED)
-    else:
+    """Write the record, unless this split is known by this name; sealed once, it stays sealed by any name."""
+    same = ws.store.find(SplitRecord, Compare(Field("fingerprint"), "==", record.fingerprint))
+    status = SEALED if any(known.status == SEALED for known in same) else record.status
+    known = next((known for known in same if known.name == record.name), None)
+    if known is not None and known.status == status:
+        return known
+    if known is None:
         record = replace(record, proof={**record.proof, **_since(ws, record, made)})
+    record = replace(known or record, status=status)
     ws.store.put(record)
     return record
 
 
 def _since(ws: Workspace, record: SplitRecord, made: _Made) -> dict[str, Any]:
-    """Return whether rows changed their side since the last split of this name that told rows apart in the same way."""
-    for earlier in ws.store.find(SplitRecord, Compare(Field("name"), "==", record.name), limit=20):
-        if all(earlier.settings.get(what) == record.settings.get(what) for what in ("key", "group")):
+    """Return whether rows changed their side since the last split of this data that told rows apart in the same way."""
+    if record.name == _UNNAMED:  # any data may be called so
+        return {}
+    for earlier in ws.store.find(SplitRecord, limit=_RECENT):
+        is_alike = all(earlier.settings.get(what) == record.settings.get(what) for what in ("key", "group"))
+        if is_alike and base_name(earlier.name) == base_name(record.name):
             known, elsewhere = moved(earlier.sample, made.identity, made.codes)
             if known:
                 return {"since": {"split": earlier.id, "known": known, "moved": elsewhere}}

@@ -6,14 +6,15 @@ from typing import Any
 
 from nbops.core.display import Bundle
 from nbops.core.ids import short_id
-from nbops.core.query import Both, Compare, Field
-from nbops.core.splits import SEALED, Look, SplitRecord
+from nbops.core.query import Compare, Field
+from nbops.core.splits import SEALED, Look, SplitRecord, base_name
 from nbops.view.bundles import bundle
 from nbops.view.cards import Card, Chip, Facts, Grid, Key, Mono, Note, Part, chip
 from nbops.view.format import cell, plural, text, when
 from nbops.view.reading import current_workspace, related
 
 _LOOKS_SHOWN = 6
+_LOOKED_THROUGH = 1000
 _DEVIATION = 0.005  # of a large stratum: half a point
 _GROUPED_DEVIATION = 0.02  # whole groups cannot come so close
 
@@ -106,10 +107,12 @@ def _looks(record: SplitRecord) -> list[Part]:
                  for k in ws.store.find(Look, same, limit=_LOOKS_SHOWN))  # fmt: skip
     more = f"… and {count - len(rows):,} more" if count > len(rows) else ""
     parts.append(Grid(("look", "why", "cell", "run", "when"), rows, frozenset({0}), more=more))
-    named = Compare(Field("split_name"), "==", record.name)
-    others = ws.store.count(Look, Both("and", (named, Compare(Field("digest"), "!=", record.digests["test"]))))
-    if others > 0:
-        parts.append(Note(f"{plural(others, 'more look')} at test sets of earlier splits called {record.name}.", "dim"))
+    before = ws.store.find(Look, Compare(Field("digest"), "!=", record.digests["test"]), limit=_LOOKED_THROUGH)
+    others = sum(base_name(look.split_name) == base_name(record.name) for look in before)
+    if others:
+        parts.append(
+            Note(f"{plural(others, 'more look')} at test sets of other splits of {base_name(record.name)}.", "dim")
+        )
     return parts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 
@@ -95,11 +96,11 @@ def _judge(
 
 
 def _is_entity(column: Column, train: Frame) -> bool:
-    """Tell whether a column is called like an entity, and its values repeat without being few."""
+    """Tell whether a column is called like an entity, and its values repeat without being few, as categories are."""
     if not (column.is_text or column.dtype.startswith(("int", "uint"))) or not _ENTITY.search(
         _CAMEL.sub("_", column.name)
     ):
         return False
     other = train.column(column.name)
     values = len(np.unique(identities([other], other.rows)))
-    return 10 <= values <= 0.8 * train.rows
+    return values >= 10 and math.sqrt(train.rows) <= values <= 0.8 * train.rows

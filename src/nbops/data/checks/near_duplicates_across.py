@@ -23,10 +23,10 @@ def near_duplicates_across(
 
     What it measures
         The share of test rows with a twin in train that is not equal: in tables, every number within `distance`
-        standard deviations (of the middle half, where that is less) and everything else equal; in texts of 20
-        characters and more, the same letters and digits. WARN above `max_share` and from two rows, FAIL above
-        `fail_share`. The label is not compared. Skipped where chance alone would give a test row such a twin with
-        more than `max_chance`.
+        standard deviations (of the middle half, where that is less, but at least a fifth) and everything else
+        equal; in texts of 20 characters and more, the same letters and digits. WARN above `max_share` and from two
+        rows, FAIL above `fail_share`. The label is not compared. Skipped where chance alone would give a test row
+        such a twin with more than `max_chance`.
 
     Why it matters
         Frames of one video, a table exported twice with other rounding, an image saved again, an article with another
