@@ -12,7 +12,7 @@ from nbops.core.errors import CheckFailed, InvalidInput
 from nbops.core.ids import new_id
 from nbops.core.records import CheckReport, CheckResult, Link, Verdict
 from nbops.data.drifting.chunks import chunks, pieces
-from nbops.data.drifting.classifier import MAX_ROWS, tell_apart
+from nbops.data.drifting.classifier import MAX_CELLS, MAX_ROWS, tell_apart
 from nbops.data.drifting.comparing import Compared, compare
 from nbops.data.drifting.counting import Profile, family, tally, tally_profile
 from nbops.data.drifting.found import ChunkDrift, ColumnDrift, DriftReport, Multivariate, by_name, excess
@@ -109,6 +109,8 @@ def _report(
             together = tell_apart(before.frame, now.frame, usable, alpha=alpha, limit=limits["auc"])
         if max(before.rows, now.rows) > MAX_ROWS:
             notes.append(f"the classifier saw {MAX_ROWS:,} rows of a side, drawn the same way each time")
+        wide = [name for name in usable if now.frame.column(name).values[:1].size > MAX_CELLS]
+        notes += [f"the classifier saw every n-th cell of '{name}', {MAX_CELLS:,} at most" for name in wide]
     if now.frame is None:
         notes.append("approximate: of the current data only a profile is there")
     before, now = with_dataset(before, ws=ws), with_dataset(now, ws=ws)
