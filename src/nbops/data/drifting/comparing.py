@@ -92,10 +92,10 @@ def compare(
             aspects.append(_ordered(pair, kind, counts, statistics, with_details=with_details))
             histogram = Histogram(kind, reference["edges"], counts[0].tolist(), counts[1].tolist())
     elif tally.values is not None:
-        aspects += _categories(pair, kind, statistics, with_details=with_details)
+        aspects += _categories(pair, kind, tally.values, statistics, with_details=with_details)
         histogram = bars_of_values(reference, tally, rows) if with_details else ()
     if tally.lengths is not None and tally.lengths.sum() and sum(reference["lengths"]["counts"]):
-        aspects.append(_lengths(pair, statistics))
+        aspects.append(_lengths(pair, tally.lengths, statistics))
     return Compared(name, kind, tuple(filter(None, aspects)), statistics=statistics, histogram=histogram)
 
 
@@ -185,9 +185,8 @@ def _has_few(reference: Profile) -> bool:
     return 1 < len(reference["edges"]) <= FEW and len(reference["edges"]) == reference.get("distinct")
 
 
-def _lengths(pair: _Pair, statistics: dict[str, float]) -> Aspect:
-    told, now = pair.reference["lengths"], pair.tally.lengths
-    assert now is not None  # noqa: S101 (asked before)
+def _lengths(pair: _Pair, now: Counts, statistics: dict[str, float]) -> Aspect:
+    told = pair.reference["lengths"]
     counts = _with_reference(told["counts"], now, rows=0, reference={})
     sizes = (float(counts[0].sum()), float(counts[1].sum()))
     distance, p_ks = far.kolmogorov_smirnov(counts, sizes)
@@ -199,12 +198,11 @@ def _lengths(pair: _Pair, statistics: dict[str, float]) -> Aspect:
 
 
 def _categories(
-    pair: _Pair, kind: str, statistics: dict[str, float], *, with_details: bool
+    pair: _Pair, kind: str, now: Counts, statistics: dict[str, float], *, with_details: bool
 ) -> list[Aspect | None]:  # fmt: skip
-    known, now = known_values(pair.reference), pair.tally.values
-    assert now is not None  # noqa: S101 (asked before)
+    known = known_values(pair.reference)
     if "top" in pair.reference and "values" not in pair.reference:
-        return _commonest(pair, known)
+        return _commonest(pair, known, now)
     before = np.array(list(known.values()), np.float64)
     sizes = (float(before.sum()), float(now.sum() + pair.tally.new_rows))
     if not min(sizes):
@@ -238,10 +236,9 @@ def _unseen(pair: _Pair, sizes: tuple[float, float], known: int) -> Aspect | Non
     return Aspect("unseen", effect, interval, pair.limits["unseen"], min(1.0, p), why)
 
 
-def _commonest(pair: _Pair, known: Mapping[str, int]) -> list[Aspect | None]:
+def _commonest(pair: _Pair, known: Mapping[str, int], now: Counts) -> list[Aspect | None]:
     """Compare the commonest values of free text, one by one; each of all its values could have been the one found."""
-    tally, now = pair.tally, pair.tally.values
-    assert now is not None  # noqa: S101 (asked before)
+    tally = pair.tally
     sizes = (max(1.0, pair.rows - pair.reference["missing"]), max(1.0, tally.rows - tally.missing))
     tests = max(pair.reference.get("distinct", 0), len(known)) + tally.new_distinct
     before = [(value, float(count), float(current)) for (value, count), current in zip(known.items(), now, strict=True)]
