@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 from nbops.core.errors import CheckFailed, InvalidInput
 from nbops.core.ids import new_id
 from nbops.core.records import CheckReport, CheckResult, Link, Verdict
-from nbops.data.drifting.chunks import chunks, pieces
+from nbops.data.drifting.chunks import chunks, follows_time, pieces
 from nbops.data.drifting.classifier import MAX_CELLS, MAX_ROWS, tell_apart
 from nbops.data.drifting.comparing import Compared, compare
 from nbops.data.drifting.counting import Profile, family, tally, tally_profile
@@ -171,9 +171,13 @@ def _over_time(
         return [], []
     parts, left_out = chunks(now.frame, by)
     notes = [f"{left_out:,} rows have no date and are in no chunk"] if left_out else []
-    profile, own = before.profile or {}, by.rpartition(":")[0] if isinstance(by, str) else ""
-    compared: list[Compared] = []
-    names = [name for name in names if name in profile["columns"] and name in now.columns and name != own]
+    profile, compared = before.profile or {}, list[Compared]()
+    names = [name for name in names if name in profile["columns"] and name in now.columns]
+    names = [name for name in names if not follows_time(now.frame.column(name))]
+    if not names:
+        raise InvalidInput(
+            "no column is left to compare over time", hint="Choose columns that do not only say where a row stands."
+        )
     for name in names:
         told: Profile = {key: value for key, value in profile["columns"][name].items() if key != "kinds"}
         for piece in pieces(now.frame.column(name), parts):
