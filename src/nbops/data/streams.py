@@ -7,6 +7,7 @@ Each has ``update(x) -> bool``, `changes` (the positions, from 0, at which it sa
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
@@ -25,7 +26,7 @@ class Detector(Protocol):
         ...
 
 
-class _Counting:
+class _Counting(ABC):
     """What the detectors share: they count, refuse what is no number, and note changes."""
 
     def __init__(self) -> None:
@@ -49,8 +50,9 @@ class _Counting:
         self.seen += 1
         return is_change
 
+    @abstractmethod
     def _take(self, value: float) -> bool:
-        raise NotImplementedError
+        """Take one finite number; return whether a change is seen now."""
 
 
 class Adwin(_Counting):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from nbops.core.display import Bundle
 from nbops.core.ids import short_id
 from nbops.data.drifting.bars import Bar
-from nbops.data.drifting.found import ColumnDrift, DriftReport, excess
+from nbops.data.drifting.found import ColumnDrift, DriftReport, Multivariate, excess
 from nbops.view.bundles import bundle
 from nbops.view.cards import Card, Chip, Drawing, Facts, Grid, Mono, Note, Part, Picture, chip
 from nbops.view.figures import COLOURS, Figure, Line
@@ -32,7 +32,7 @@ def show_drift(value: DriftReport) -> Bundle:
     if value.chunks:
         parts += _over_time(value)
     if value.multivariate is not None:
-        parts.append(_together(value))
+        parts.append(_together(value.multivariate, value.alpha))
     parts += [Note(line, "dim") for line in _rest(value)]
     facts = (f"{value.rows:,} rows against {value.reference_rows:,}", duration(value.report.duration_s))
     actions = (f'report.columns["{told[0].name}"]',) if told else ()
@@ -132,11 +132,9 @@ def _over_time(value: DriftReport) -> list[Part]:
     return parts
 
 
-def _together(value: DriftReport) -> Part:
-    found = value.multivariate
-    assert found is not None  # noqa: S101 (asked before)
+def _together(found: Multivariate, alpha: float) -> Part:
     low, high = found.interval
-    says = "can" if found.is_drifted else "can hardly" if found.p <= value.alpha else "cannot"
+    says = "can" if found.is_drifted else "can hardly" if found.p <= alpha else "cannot"
     pairs = [(f"rows {says} be told apart:", f"AUC {number(round(found.auc, 3))} ({low:.3f} to {high:.3f}), "
               f"limit {number(found.limit)}")]  # fmt: skip
     return Facts("all columns together", (*pairs, *((name, f"−{loss:.3f}") for name, loss in found.drivers.items())))

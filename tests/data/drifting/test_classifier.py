@@ -84,6 +84,13 @@ def test_many_rows_are_drawn_and_that_is_said(workspace: Workspace, monkeypatch:
     assert "the classifier saw 500 rows of a side" in first.notes[0]
 
 
+def test_many_cells_are_thinned_and_that_is_said(workspace: Workspace) -> None:
+    images = np.random.default_rng(0).normal(size=(400, 40, 40))
+    report = nb.drift({"image": images[:200]}, {"image": images[200:]}, multivariate=True)
+    assert report.notes == ("the classifier saw every n-th cell of 'image', 1,024 at most",)
+    assert report.passed
+
+
 def test_area_under_the_curve_agrees_with_scikit_learn() -> None:
     from sklearn.metrics import roc_auc_score
 

@@ -10,12 +10,16 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import nbops as nb
 from nbops.core.codec import decode, encode
 from nbops.core.errors import CheckFailed, InvalidInput, NotFound
 from nbops.core.records import CheckReport, Dataset, Link, Verdict, replace
-from nbops.data.drifting.counting import profile_with_bins
+from nbops.data.drifting.comparing import compare
+from nbops.data.drifting.counting import Tally, profile_with_bins, tally, tally_profile
+from nbops.data.drifting.judging import ALPHA, LIMITS, judge
 from nbops.data.frames import read
 from nbops.store.context import inside_run
 from nbops.store.workspace import Workspace
@@ -68,6 +72,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "a new category": ({"colour": ["pink"] * 40 + OTHER["colour"][40:]}, "'pink' is new: 1 % of the values"),
     "longer texts": ({"note": [text + " again" for text in OTHER["note"]]}, "texts are longer"),
     "one text again and again": ({"note": ["n/a"] * 200 + OTHER["note"][200:]}, "'n/a' is 5 % of the texts"),
+    "one long text": ({"note": ["long " * 200] * 200 + OTHER["note"][200:]}, "texts are longer"),
     "flags": ({"is_new": ~OTHER["is_new"]}, "before"),
     "dates": ({"born": OTHER["born"] + np.timedelta64(1500, "D")}, "values are higher"),
     "durations": ({"took": OTHER["took"] * 2}, "values are higher"),
@@ -86,6 +91,7 @@ def test_each_change_is_found_in_its_column_alone_and_said(case: str, workspace:
     assert report.drifted == list(columns)
     column = report.columns[next(iter(columns))]
     assert says in column.why
+    assert len(column.why) < 300
     assert (column.is_drifted, report.status) == (True, Verdict.FAIL)
     low, high = column.interval
     assert 0 <= low <= column.effect <= high <= 1
@@ -111,6 +117,11 @@ def test_times_and_ids_that_go_on_are_not_judged(sort: str, workspace: Workspace
     gaps = np.where(np.arange(N) < 400, np.datetime64("NaT"), later) if sort == "days" else later
     again = nb.drift({"t": start}, {"t": gaps})
     assert again.drifted == (["t"] if sort == "days" else [])
+
+
+def test_a_large_shift_of_whole_numbers_that_happen_to_be_unique_is_drift(workspace: Workspace) -> None:
+    salary = RANDOM.permutation(5_000_000)[:200]
+    assert nb.drift({"salary": salary}, {"salary": salary + 6_000_000}).drifted == ["salary"]
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (300, 300)])
@@ -273,6 +284,51 @@ def test_nothing_cannot_be_compared(empty: Any, workspace: Workspace) -> None:
 def test_odd_columns_give_an_answer(values: list[Any], workspace: Workspace) -> None:
     frame = pd.DataFrame({"a": pd.Series(values, dtype=object)})
     assert nb.drift(frame, frame).drifted == []
+
+
+_CELLS = st.one_of(
+    st.lists(st.floats(width=64), min_size=1, max_size=90),
+    st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=90),
+    st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=90),
+    st.lists(st.text(max_size=100), min_size=1, max_size=250),
+    st.lists(st.one_of(st.none(), st.booleans(), st.text(max_size=3)), min_size=1, max_size=50),
+    st.lists(st.dates(), min_size=1, max_size=50),
+)
+
+
+@settings(max_examples=150)
+@given(before=_CELLS, now=_CELLS)
+def test_any_two_columns_can_be_compared_shown_and_stored(before: list[Any], now: list[Any]) -> None:
+    told, frame = profile_with_bins(read({"a": before})), read({"a": now})
+    column = told["columns"]["a"]
+    for counted in (tally(frame.column("a"), column), _of_profile(now, column)):
+        (found,) = judge([compare("a", column, len(before), counted, LIMITS)], alpha=ALPHA)
+        assert all(0 <= share <= 1 for share in (found.p, found.q, found.effect, *found.interval))
+        assert all(math.isfinite(value) for value in found.statistics.values())
+        assert str(found)
+        assert found.verdict != "gone"
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        (np.linspace(-1.7, 1.7, 500) * 1e308, np.linspace(1.6, 1.7, 300) * 1e308),
+        (np.linspace(1, 2, 500) * 1e-320, np.linspace(1, 2, 300) * 1e300),
+        (np.linspace(1, 2, 500).astype(np.float16), np.linspace(1, 2, 300) * 1e300),
+        (RANDOM.integers(2**63, 2**64 - 1, 500, dtype=np.uint64), RANDOM.integers(0, 2**62, 300)),
+        (RANDOM.integers(0, 2**62, 500), RANDOM.integers(2**63, 2**64 - 1, 300, dtype=np.uint64)),
+    ],
+)
+def test_numbers_at_the_ends_of_their_types_are_compared(before: Any, now: Any, workspace: Workspace) -> None:
+    report = nb.drift({"a": before}, {"a": now})
+    assert report.drifted == ["a"]
+    assert str(report.columns["a"])
+    assert nb.drift({"a": before}, {"a": before}).drifted == []
+
+
+def _of_profile(cells: list[Any], column: Any) -> Tally:
+    told = profile_with_bins(read({"a": cells}))
+    return tally_profile(told["columns"]["a"], told["rows"], column)
 
 
 def test_mixed_columns_are_compared_by_their_types(workspace: Workspace) -> None:

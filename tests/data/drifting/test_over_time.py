@@ -83,6 +83,19 @@ def test_chunks_of_time_follow_the_dates_not_the_rows(workspace: Workspace) -> N
     assert "when" not in report.chunks[0].effects
 
 
+def test_columns_that_say_where_a_row_stands_are_left_out(workspace: Workspace) -> None:
+    def table(seed: int) -> dict[str, Any]:
+        rows = np.arange(5000)
+        return {**stream(seed, 5000), "row": rows, "time": np.datetime64("2024-01-01T00:00") + rows}
+
+    report = nb.drift(table(1), table(2), by=500)
+    assert not any(chunk.is_drifted for chunk in report.chunks)
+    assert not {"row", "time"} & set(report.chunks[0].effects)
+    assert "x" in report.chunks[0].effects
+    with pytest.raises(InvalidInput, match="no column is left to compare over time"):
+        nb.drift({"row": np.arange(10)}, {"row": np.arange(10)}, by=5)
+
+
 @pytest.mark.parametrize(
     ("frequency", "labels"),
     [

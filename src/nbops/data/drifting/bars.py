@@ -44,10 +44,14 @@ class Histogram:
             above = Bar(f"above {names[-1]}", float(told[0][-1]), float(told[1][-1]))
             return (*found, above) if above.current else tuple(found)
         at = np.asarray(self.edges, dtype=np.float64)
+        scale = float(np.abs(at).max()) or 1.0
+        at = at / scale  # so that no difference can overflow
         marks = np.linspace(at[1], at[-2], BARS + 1)
         inner = [np.interp(marks[1:-1], at, np.cumsum(side)[: len(at)]) for side in told]
         parts = [np.diff(np.concatenate(([0.0], side, [1.0]))) for side in inner]
-        names = [f"{value_text(self.kind, a)} to {value_text(self.kind, b)}" for a, b in pairwise(marks)]
+        names = [
+            f"{value_text(self.kind, a * scale)} to {value_text(self.kind, b * scale)}" for a, b in pairwise(marks)
+        ]
         return tuple(Bar(name, float(p), float(q)) for name, p, q in zip(names, *parts, strict=True))
 
 

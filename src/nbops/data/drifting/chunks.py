@@ -88,6 +88,18 @@ def _periods(column: Column, frequency: str) -> NDArray[np.datetime64]:
                                                   if step % 60 == 0 else "datetime64[s]")  # fmt: skip
 
 
+def follows_time(column: Column) -> bool:
+    """Return whether a column says where a row stands: a chunk can only have a part of its values.
+
+    So times do, and numbers in whose order the rows are.
+    """
+    kind = family(column.dtype)
+    if kind != "number":
+        return kind == "time"
+    values = column.values if column.missing is None else column.values[~column.missing]
+    return len(values) > 1 and bool(values[0] < values[-1] and (values[:-1] <= values[1:]).all())
+
+
 def pieces(column: Column, parts: list[Chunk]) -> Iterator[Column]:
     """Yield the column of each chunk."""
     for part in parts:

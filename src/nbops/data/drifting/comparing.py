@@ -16,10 +16,11 @@ from nbops.data.drifting.counting import Profile, Tally, family, known_values
 from nbops.data.drifting.distances import Counts
 from nbops.data.drifting.found import Aspect
 from nbops.data.drifting.tails import all_in_one_p, smallest
-from nbops.data.drifting.wording import moved, of_kind, spread_out
+from nbops.data.drifting.wording import moved, of_kind, quoted, spread_out
 from nbops.data.leaf import percent
 
 FEW = 20  # numbers with at most so many different values are compared as categories too
+_UNIQUE, _SPARSEST = 0.98, 2  # of a counter: its share of distinct values (which may be estimated), its span a row
 _ALL_LATER = 0.99  # from this share on beyond the reference's end, times and ids have simply gone on
 
 
@@ -91,10 +92,10 @@ def compare(
             aspects.append(_ordered(pair, kind, counts, statistics, with_details=with_details))
             histogram = Histogram(kind, reference["edges"], counts[0].tolist(), counts[1].tolist())
     elif tally.values is not None:
-        aspects += _categories(pair, kind, statistics, with_details=with_details)
+        aspects += _categories(pair, kind, tally.values, statistics, with_details=with_details)
         histogram = bars_of_values(reference, tally, rows) if with_details else ()
     if tally.lengths is not None and tally.lengths.sum() and sum(reference["lengths"]["counts"]):
-        aspects.append(_lengths(pair, statistics))
+        aspects.append(_lengths(pair, tally.lengths, statistics))
     return Compared(name, kind, tuple(filter(None, aspects)), statistics=statistics, histogram=histogram)
 
 
@@ -136,11 +137,19 @@ def _with_reference(before: object, now: Counts, *, rows: int, reference: Profil
 
 
 def _is_later(pair: _Pair, kind: str, counts: Counts) -> bool:
-    """Return whether times, or whole numbers that never repeat, continue behind the end of the reference."""
-    distinct = pair.reference.get("distinct", 0)
-    is_id = pair.reference["dtype"].startswith(("int", "uint")) and distinct == sum(pair.reference["counts"]) > FEW
+    """Return whether times, or a counter, continue behind the end of the reference."""
     total = counts[1].sum()
-    return bool((kind == "time" or is_id) and total and counts[1, -1] >= _ALL_LATER * total)
+    if not total or counts[1, -1] < _ALL_LATER * total:
+        return False
+    return kind == "time" or _is_counter(pair.reference)
+
+
+def _is_counter(reference: Profile) -> bool:
+    """Return whether a profile is of whole numbers that hardly ever repeat and leave few gaps, as row numbers."""
+    present, edges = sum(reference["counts"]), reference["edges"]
+    never_repeats = reference.get("distinct", 0) >= _UNIQUE * present
+    is_dense = edges[-1] - edges[0] <= _SPARSEST * present
+    return reference["dtype"].startswith(("int", "uint")) and present > FEW and never_repeats and is_dense
 
 
 def _ordered(
@@ -152,7 +161,7 @@ def _ordered(
     distance, p_ks = far.kolmogorov_smirnov(counts, sizes)
     (shift, p_shift), (spread, p_spread) = far.rank_tests(counts, sizes)
     effect, interval = distance, far.band(distance, sizes)
-    tests: dict[str, float] = {"ks": p_ks, "shift": p_shift, "spread": p_spread}
+    tests: dict[str, float] = {"shift": p_shift, "spread": p_spread, "ks": p_ks}
     statistics |= {"ks": distance, "ks_p": p_ks, "shift": shift, "shift_p": p_shift, "spread": spread,
                    "spread_p": p_spread}  # fmt: skip
     if _has_few(pair.reference) and kind != "tensor":
@@ -176,9 +185,8 @@ def _has_few(reference: Profile) -> bool:
     return 1 < len(reference["edges"]) <= FEW and len(reference["edges"]) == reference.get("distinct")
 
 
-def _lengths(pair: _Pair, statistics: dict[str, float]) -> Aspect:
-    told, now = pair.reference["lengths"], pair.tally.lengths
-    assert now is not None  # noqa: S101 (asked before)
+def _lengths(pair: _Pair, now: Counts, statistics: dict[str, float]) -> Aspect:
+    told = pair.reference["lengths"]
     counts = _with_reference(told["counts"], now, rows=0, reference={})
     sizes = (float(counts[0].sum()), float(counts[1].sum()))
     distance, p_ks = far.kolmogorov_smirnov(counts, sizes)
@@ -190,12 +198,11 @@ def _lengths(pair: _Pair, statistics: dict[str, float]) -> Aspect:
 
 
 def _categories(
-    pair: _Pair, kind: str, statistics: dict[str, float], *, with_details: bool
+    pair: _Pair, kind: str, now: Counts, statistics: dict[str, float], *, with_details: bool
 ) -> list[Aspect | None]:  # fmt: skip
-    known, now = known_values(pair.reference), pair.tally.values
-    assert now is not None  # noqa: S101 (asked before)
+    known = known_values(pair.reference)
     if "top" in pair.reference and "values" not in pair.reference:
-        return _commonest(pair, known)
+        return _commonest(pair, known, now)
     before = np.array(list(known.values()), np.float64)
     sizes = (float(before.sum()), float(now.sum() + pair.tally.new_rows))
     if not min(sizes):
@@ -211,7 +218,7 @@ def _categories(
     change = np.diff(far.shares(counts), axis=0)[0]
     most = int(np.abs(change[: len(names)]).argmax())
     before_share, now_share = counts[:, most] / sizes
-    why = f"'{names[most]}' is {percent(now_share)} of the values, {percent(before_share)} before"
+    why = f"{quoted(names[most])} is {percent(now_share)} of the values, {percent(before_share)} before"
     found: list[Aspect | None] = [Aspect("distribution", effect, interval, pair.limits["distribution"], p, why)]
     return [*found, _unseen(pair, sizes, len(known))] if kind != "bool" else found
 
@@ -225,14 +232,13 @@ def _unseen(pair: _Pair, sizes: tuple[float, float], known: int) -> Aspect | Non
     p = all_in_one_p(round(most), size=round(sizes[1]), other=round(sizes[0])) * (known + tally.new_distinct)
     effect, interval = far.share_difference((0.0, tally.new_rows), sizes)
     more = f" (and {tally.new_distinct - 1:,} more)" if tally.new_distinct > 1 else ""
-    why = f"'{value}'{more} is new: {percent(tally.new_rows / sizes[1])} of the values"
+    why = f"{quoted(value)}{more} is new: {percent(tally.new_rows / sizes[1])} of the values"
     return Aspect("unseen", effect, interval, pair.limits["unseen"], min(1.0, p), why)
 
 
-def _commonest(pair: _Pair, known: Mapping[str, int]) -> list[Aspect | None]:
+def _commonest(pair: _Pair, known: Mapping[str, int], now: Counts) -> list[Aspect | None]:
     """Compare the commonest values of free text, one by one; each of all its values could have been the one found."""
-    tally, now = pair.tally, pair.tally.values
-    assert now is not None  # noqa: S101 (asked before)
+    tally = pair.tally
     sizes = (max(1.0, pair.rows - pair.reference["missing"]), max(1.0, tally.rows - tally.missing))
     tests = max(pair.reference.get("distinct", 0), len(known)) + tally.new_distinct
     before = [(value, float(count), float(current)) for (value, count), current in zip(known.items(), now, strict=True)]
@@ -248,6 +254,6 @@ def _commonest(pair: _Pair, known: Mapping[str, int]) -> list[Aspect | None]:
             key=lambda pair: pair[0],
         )
         effect, interval = far.share_difference((old, current), sizes)
-        why = f"'{value}' " + words[name].format(percent(current / sizes[1]), percent(old / sizes[0]))
+        why = f"{quoted(value)} " + words[name].format(percent(current / sizes[1]), percent(old / sizes[0]))
         found.append(Aspect(name, effect, interval, pair.limits[name], min(1.0, p * tests), why))
     return found

@@ -123,12 +123,12 @@ def finite_values(column: Column) -> Array:
 
 def text_lengths(column: Column) -> NDArray[np.int64]:
     """Return the length in characters of each present text."""
-    assert column.offsets is not None  # noqa: S101 (a text column has offsets)
-    lengths = np.diff(column.offsets)
+    offsets = np.zeros(column.rows + 1, np.int64) if column.offsets is None else column.offsets
+    lengths = np.diff(offsets)
     if len(column.values) and column.values.max() > 0x7F:
         starts = np.zeros(len(column.values) + 1, np.int64)
         np.cumsum((column.values & 0xC0) != 0x80, out=starts[1:])  # bytes that do not continue a character
-        lengths = np.diff(starts[column.offsets])
+        lengths = np.diff(starts[offsets])
     return lengths if column.missing is None else lengths[~column.missing]
 
 

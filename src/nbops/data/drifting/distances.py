@@ -33,7 +33,7 @@ def kolmogorov_smirnov(counts: Counts, sizes: tuple[float, float]) -> tuple[floa
     Never above the statistic of the raw values, so the p-value is on the safe side; with ties it is too.
     """
     gaps = np.diff(np.cumsum(shares(counts), axis=1), axis=0)
-    distance = float(np.abs(gaps).max())
+    distance = min(1.0, float(np.abs(gaps).max()))
     return distance, kolmogorov_tail(distance * math.sqrt(_harmonic(sizes)))
 
 
@@ -98,7 +98,7 @@ def total_variation(counts: Counts) -> tuple[float, tuple[float, float]]:
     """
     p, q = shares(counts)
     n, m = counts.sum(axis=1)
-    distance = float(np.abs(p - q).sum() / 2)
+    distance = min(1.0, float(np.abs(p - q).sum() / 2))
     sides = np.sign(p - q) / 2
     variance = sum(
         float((share * sides**2).sum() - (share * sides).sum() ** 2) / size for share, size in ((p, n), (q, m))
@@ -197,6 +197,7 @@ def _wasserstein(counts: Counts, edges: Counts) -> float:
     upto = np.cumsum(shares(counts), axis=1)[:, : len(edges)]
     low, high = np.searchsorted(upto[0], (0.25, 0.75))
     last = len(edges) - 1
+    edges = edges / (float(np.abs(edges).max()) or 1.0)  # so that no difference can overflow
     span = float(edges[min(high, last)] - edges[min(low, last)])
     inner = slice(1, last) if last > 3 else slice(0, last + 1)
     gaps = np.abs(upto[0, inner] - upto[1, inner])

@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeVar
 from nbops.core.errors import CheckFailed, InvalidInput
 from nbops.core.ids import new_id
 from nbops.core.records import CheckReport, CheckResult, Link, Verdict
-from nbops.data.drifting.chunks import chunks, pieces
-from nbops.data.drifting.classifier import MAX_ROWS, tell_apart
+from nbops.data.drifting.chunks import chunks, follows_time, pieces
+from nbops.data.drifting.classifier import MAX_CELLS, MAX_ROWS, tell_apart
 from nbops.data.drifting.comparing import Compared, compare
 from nbops.data.drifting.counting import Profile, family, tally, tally_profile
 from nbops.data.drifting.found import ChunkDrift, ColumnDrift, DriftReport, Multivariate, by_name, excess
@@ -109,6 +109,8 @@ def _report(
             together = tell_apart(before.frame, now.frame, usable, alpha=alpha, limit=limits["auc"])
         if max(before.rows, now.rows) > MAX_ROWS:
             notes.append(f"the classifier saw {MAX_ROWS:,} rows of a side, drawn the same way each time")
+        wide = [name for name in usable if now.frame.column(name).values[:1].size > MAX_CELLS]
+        notes += [f"the classifier saw every n-th cell of '{name}', {MAX_CELLS:,} at most" for name in wide]
     if now.frame is None:
         notes.append("approximate: of the current data only a profile is there")
     before, now = with_dataset(before, ws=ws), with_dataset(now, ws=ws)
@@ -169,9 +171,13 @@ def _over_time(
         return [], []
     parts, left_out = chunks(now.frame, by)
     notes = [f"{left_out:,} rows have no date and are in no chunk"] if left_out else []
-    profile, own = before.profile or {}, by.rpartition(":")[0] if isinstance(by, str) else ""
-    compared: list[Compared] = []
-    names = [name for name in names if name in profile["columns"] and name in now.columns and name != own]
+    profile, compared = before.profile or {}, list[Compared]()
+    names = [name for name in names if name in profile["columns"] and name in now.columns]
+    names = [name for name in names if not follows_time(now.frame.column(name))]
+    if not names:
+        raise InvalidInput(
+            "no column is left to compare over time", hint="Choose columns that do not only say where a row stands."
+        )
     for name in names:
         told: Profile = {key: value for key, value in profile["columns"][name].items() if key != "kinds"}
         for piece in pieces(now.frame.column(name), parts):

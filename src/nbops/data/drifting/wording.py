@@ -10,6 +10,13 @@ from nbops.data.drifting.bars import value_text
 from nbops.data.drifting.distances import Counts, shares
 from nbops.data.leaf import percent
 
+_LONGEST = 60  # characters of a value in a sentence
+
+
+def quoted(value: str) -> str:
+    """Return a value in quotes, the middle of a long one left out."""
+    return f"'{value}'" if len(value) <= _LONGEST else f"'{value[: _LONGEST // 2]}…{value[-_LONGEST // 2 :]}'"
+
 
 def moved(
     edges: Sequence[float], counts: Counts, shift: float, *, words: tuple[str, str] = ("higher", "lower")
