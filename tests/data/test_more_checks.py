@@ -12,11 +12,11 @@ import pytest
 
 import nbops as nb
 from nbops.core.records import CheckResult
-from nbops.data.profiling import profile_frame
 from nbops.data.checks.personal_data import has_iban_sum, has_luhn
 from nbops.data.checks.string_mismatch import folded
 from nbops.data.frames import read
 from nbops.data.leaf import Located, Sample
+from nbops.data.profiling import profile_frame
 from nbops.data.tails import fence
 
 

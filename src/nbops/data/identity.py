@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from nbops.data.columns import ROW_BASE, BLOCK, Array, Column, Hashes, Mask, hashes, mixed
+from nbops.data.columns import BLOCK, ROW_BASE, Array, Column, Hashes, Mask, hashes, mixed
 
 SAMPLE = 256  # rows of each side that are remembered
 _MISSING = np.uint64(0x5851F42D4C957F2D)

@@ -13,7 +13,7 @@ from nbops.core.errors import InvalidInput, not_found
 from nbops.core.query import Compare, Field
 from nbops.core.records import CheckReport
 from nbops.core.splits import SplitRecord
-from nbops.data.checking import Suite, check_on_fail, chosen_checks, run_checks
+from nbops.data.checking import Wanted, check_on_fail, chosen_checks, run_checks
 from nbops.data.columns import Frame
 from nbops.data.frames import read
 from nbops.data.leaf import LEAKS, Sample
@@ -22,7 +22,7 @@ from nbops.store.workspace import workspace
 
 def leaks(
     train: Any, test: Any, *, label: str | None = None, group: str | Sequence[str] | None = None,
-    time: str | Sequence[str] | None = None, split: Any = None, suite: Suite | None = None, name: str = "",
+    time: str | Sequence[str] | None = None, split: Any = None, suite: Wanted | None = None, name: str = "",
     on_fail: Literal["report", "raise"] = "report",
 ) -> CheckReport:  # fmt: skip
     """Look for leaks between what is learned from and what is judged by, record the report and return it.

@@ -11,7 +11,7 @@ import numpy as np
 from nbops.core.display import Shown
 from nbops.core.errors import CheckFailed, InvalidInput
 from nbops.core.records import CheckResult, Verdict
-from nbops.data.checking import Chosen, examine
+from nbops.data.checking import Wanted, examine
 from nbops.data.columns import Array, Frame, Mask
 from nbops.data.leaf import Located
 from nbops.data.rows import take_rows
@@ -89,7 +89,7 @@ class Quarantine(Shown):
 
 
 def quarantine(
-    data: Any, *, suite: Chosen | None = None, baseline: Any = None, label: Any = None, environment: str = "",
+    data: Any, *, suite: Wanted | None = None, baseline: Any = None, label: Any = None, environment: str = "",
     level: Literal["fail", "warn"] = "fail",
 ) -> Quarantine:  # fmt: skip
     """Split data into rows that keep all rules and rows that do not, exactly and by position.
