@@ -122,6 +122,37 @@ def test_a_suite_runs_its_checks_and_rules(workspace: Any) -> None:
         nb.check({"a": [1]}, suite=nb.Suite(expect.Unique("a"), checks=["x"]))
 
 
+def test_a_suite_tells_what_changed_since_another() -> None:
+    before = nb.Suite(expect.Unique("a", false_alarms=0.1), expect.InRange("b", low=0, high=9))
+    now = nb.Suite(expect.Unique("a", false_alarms=0.2), expect.InRange("b", low=0, high=12))
+    assert now.diff(before).splitlines()[2:] == [
+        "-expect.InRange('b', low=0, high=9)", "+expect.InRange('b', low=0, high=12)",
+    ]  # fmt: skip
+    assert before.diff(before) == ""
+
+
+def test_a_kind_of_rule_must_say_how_it_looks() -> None:
+    from nbops.data.facts import Facts
+    from nbops.data.frames import read
+    from nbops.data.rules.base import Rule
+
+    with pytest.raises(NotImplementedError):
+        Rule().look(Facts(read({"a": [1]})))
+
+
+def test_the_verb_takes_a_suite_from_a_file_or_a_variable(shell: Any, tmp_path: Path) -> None:
+    suite = nb.Suite(expect.InRange("n", high=2, environments=("training",)), expect.NotMissing("n"))
+    suite.to_yaml(tmp_path / "rules.yaml")
+    shell.user_ns |= {"df": {"n": [1, 2, 3]}, "suite": suite}
+    for name in ("suite", "rules.yaml"):
+        shell.run_cell(f"r = get_ipython().run_line_magic('mlops', 'check df --suite {name}')").raise_error()
+        assert shell.user_ns["r"].status == "fail"
+    shell.run_cell(
+        "r = get_ipython().run_line_magic('mlops', 'check df --suite suite --environment serving')"
+    ).raise_error()
+    assert shell.user_ns["r"].status == "pass"
+
+
 def test_a_stored_dataset_is_the_other_table(workspace: Any) -> None:
     nb.snapshot({"code": ["CH", "AT"], "name": ["a", "b"]}, "countries")
     rule = expect.FoundIn("land", other="countries", other_column="code")
