@@ -102,6 +102,14 @@ def test_functions_and_tables_are_code_only() -> None:
 def test_a_suite_of_nothing_or_of_something_else_is_refused() -> None:
     with pytest.raises(InvalidInput, match="the suite is empty"):
         nb.Suite()
+    with pytest.raises(InvalidInput, match="a list is no rule\nWrite a star before it"):
+        nb.Suite([expect.Unique("a")])  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="a StructMeta is no suite"):
+        nb.check({"a": [1]}, suite=expect.Unique)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="Unique in the suite is no check and no rule"):
+        nb.check({"a": [1]}, suite=[expect.Unique])
+    with pytest.raises(InvalidInput, match="int in the suite is no check and no rule"):
+        nb.check({"a": [1]}, suite=[3])  # type: ignore[list-item]
     with pytest.raises(InvalidInput, match="a str is no rule"):
         nb.Suite("unique")  # type: ignore[arg-type]
 

@@ -63,6 +63,8 @@ class Suite(Shown):
     ) -> None:  # fmt: skip
         for rule in rules:
             if not isinstance(rule, Rule):
+                if isinstance(rule, list | tuple):
+                    raise InvalidInput("a list is no rule", hint="Write a star before it: nb.Suite(*rules).")
                 raise InvalidInput(
                     f"a {type(rule).__name__} is no rule", hint="Make rules with nb.expect, as expect.Unique('id')."
                 )
