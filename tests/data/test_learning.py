@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import nbops as nb
-from nbops.core.errors import InvalidInput, NotFound
+from nbops.core.errors import CheckFailed, InvalidInput, NotFound
 from nbops.data import expect
 from nbops.data.facts import Facts
 from nbops.data.frames import read
@@ -172,6 +172,13 @@ def test_rules_of_the_label_hold_in_training_only(workspace: Any) -> None:
     assert {r.environments for r in learned if "paid" in r.needs} == {("training",)}
     assert nb.check(frame.drop(columns="paid"), suite=learned, environment="serving").status == "pass"
     assert nb.check(frame, suite=learned, environment="training").status == "pass"
+
+
+def test_a_learned_schema_stops_a_later_step(workspace: Any) -> None:
+    frame = orders(500)
+    reviewed = nb.Suite.from_yaml(nb.learn(frame).to_yaml())
+    with pytest.raises(CheckFailed, match="check 'has-type' failed on column 'items': is text, not int"):
+        nb.check(frame.assign(items=frame["items"].astype(str)), suite=reviewed, on_fail="raise")
 
 
 def test_a_pair_of_columns_can_be_the_key() -> None:

@@ -171,6 +171,8 @@ def test_feature_feature_correlation() -> None:
     assert (found.verdict, found.evidence["pairs"]) == ("warn", [["a", "twice"], ["t", "u"]])
     healthy = table.assign(twice=a + numbers(seed=2), u=(["x", "y", "y", "x"] * 250))
     assert run("feature-feature-correlation", healthy)[""].verdict == "pass"
+    rare = pd.DataFrame({"a": [0.0] * 99 + [1.0], "b": [0.0] * 99 + [5.0]})
+    assert run("feature-feature-correlation", rare)[""].verdict == "pass"
     assert run("feature-feature-correlation", np.random.default_rng(0).normal(size=(50, 3)))[""].verdict == "skipped"
     assert run("feature-feature-correlation", pd.DataFrame({"c": [1.0] * 50, "d": [2.0] * 50}))[""].verdict == "pass"
 

@@ -89,6 +89,19 @@ def test_arrays_tensors_and_pairs() -> None:
     assert nb.quarantine(tensor, suite=expect.NotMissing("0")).failed.shape == (1, 1)
 
 
+def test_a_relation_without_an_order_is_collected_once() -> None:
+    import duckdb
+
+    relation = duckdb.sql("select range as n, hash(range) % 7 as k from range(200000)")
+    parts = nb.quarantine(relation, suite=expect.OneOf("k", values=range(1, 7)))
+    assert set(parts.failed["k"].to_pylist()) == {0}
+    assert 0 not in parts.passed["k"].to_pylist()
+    assert len(parts.failed) + len(parts.passed) == 200_000
+    lazy = pl.LazyFrame({"n": [1, 2, 3]})
+    pair = nb.quarantine((lazy, np.array([0, 1, 0])), suite=expect.InRange("n", high=2))
+    assert (pair.passed[0]["n"].to_list(), pair.failed[1].tolist()) == ([1, 2], [0])
+
+
 def test_a_multi_level_index_is_left_as_it_is() -> None:
     frame = people()
     frame.index = pd.MultiIndex.from_arrays([list("bbaacc"), [1, 1, 2, 2, 1, 1]], names=["x", "y"])

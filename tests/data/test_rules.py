@@ -281,6 +281,7 @@ def test_a_condition_that_cannot_be_compared_is_an_error(when: str) -> None:
         (lambda: expect.Ordered(["a"]), "Give 2 or more different column names"),
         (lambda: expect.InRange("a"), "in-range has neither low nor high"),
         (lambda: expect.InRange("a", low=2, high=1), "in-range: low 2 is above high 1\nSwap them"),
+        (lambda: expect.InRange("a", low="x", high=1), "in-range: low 'x' and high 1 are of two types"),
         (lambda: expect.HasType("a", type="str"), "no type 'str'"),
         (lambda: expect.OneOf("a", values=[]), "values are []"),  # type: ignore[arg-type]
         (lambda: expect.Matches("a", pattern="("), "pattern '('"),

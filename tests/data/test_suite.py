@@ -102,6 +102,14 @@ def test_functions_and_tables_are_code_only() -> None:
 def test_a_suite_of_nothing_or_of_something_else_is_refused() -> None:
     with pytest.raises(InvalidInput, match="the suite is empty"):
         nb.Suite()
+    with pytest.raises(InvalidInput, match="a list is no rule\nWrite a star before it"):
+        nb.Suite([expect.Unique("a")])  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="a StructMeta is no suite"):
+        nb.check({"a": [1]}, suite=expect.Unique)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="Unique in the suite is no check and no rule"):
+        nb.check({"a": [1]}, suite=[expect.Unique])
+    with pytest.raises(InvalidInput, match="int in the suite is no check and no rule"):
+        nb.check({"a": [1]}, suite=[3])  # type: ignore[list-item]
     with pytest.raises(InvalidInput, match="a str is no rule"):
         nb.Suite("unique")  # type: ignore[arg-type]
 
@@ -120,6 +128,37 @@ def test_a_suite_runs_its_checks_and_rules(workspace: Any) -> None:
     assert {r.check for r in listed.results} == {"constant-column", "unique"}
     with pytest.raises(NotFound, match="no check 'x'"):
         nb.check({"a": [1]}, suite=nb.Suite(expect.Unique("a"), checks=["x"]))
+
+
+def test_a_suite_tells_what_changed_since_another() -> None:
+    before = nb.Suite(expect.Unique("a", false_alarms=0.1), expect.InRange("b", low=0, high=9))
+    now = nb.Suite(expect.Unique("a", false_alarms=0.2), expect.InRange("b", low=0, high=12))
+    assert now.diff(before).splitlines()[2:] == [
+        "-expect.InRange('b', low=0, high=9)", "+expect.InRange('b', low=0, high=12)",
+    ]  # fmt: skip
+    assert before.diff(before) == ""
+
+
+def test_a_kind_of_rule_must_say_how_it_looks() -> None:
+    from nbops.data.facts import Facts
+    from nbops.data.frames import read
+    from nbops.data.rules.base import Rule
+
+    with pytest.raises(NotImplementedError):
+        Rule().look(Facts(read({"a": [1]})))
+
+
+def test_the_verb_takes_a_suite_from_a_file_or_a_variable(shell: Any, tmp_path: Path) -> None:
+    suite = nb.Suite(expect.InRange("n", high=2, environments=("training",)), expect.NotMissing("n"))
+    suite.to_yaml(tmp_path / "rules.yaml")
+    shell.user_ns |= {"df": {"n": [1, 2, 3]}, "suite": suite}
+    for name in ("suite", "rules.yaml"):
+        shell.run_cell(f"r = get_ipython().run_line_magic('mlops', 'check df --suite {name}')").raise_error()
+        assert shell.user_ns["r"].status == "fail"
+    shell.run_cell(
+        "r = get_ipython().run_line_magic('mlops', 'check df --suite suite --environment serving')"
+    ).raise_error()
+    assert shell.user_ns["r"].status == "pass"
 
 
 def test_a_stored_dataset_is_the_other_table(workspace: Any) -> None:

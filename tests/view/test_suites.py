@@ -52,6 +52,19 @@ def test_a_suite_shows_what_each_rule_expects() -> None:
     assert "nb.check(df, suite=suite)" in text
 
 
+def test_a_report_says_what_was_found_of_each_broken_rule(workspace: Any) -> None:
+    rules = [expect.InRange("a", high=2), expect.RowCount(low=10), expect.NotMissing("b")]
+    text = str(nb.check({"a": [1, 3], "c": [None, 1]}, suite=[*rules, "missing-values"]))
+    assert "1 of 2 values are outside at most 2 (50 %), such as 3" in text
+    assert "2 rows, not at least 10" in text
+    assert "the column is missing; rule not-missing needs it" in text
+    assert "Impute or drop, or raise max_share." in text
+    wide = {f"column number {i} of many": [1, None] for i in range(300)}
+    bundle = mimebundle(nb.check(wide, suite=[expect.NotMissing(name) for name in wide]))
+    assert widest(bundle["text/plain"]) <= 120
+    assert len(bundle["text/html"].encode()) <= 20_000
+
+
 def test_a_broken_information_is_shown_in_the_report(workspace: Any) -> None:
     report = nb.check({"a": [1, None]}, suite=expect.NotMissing("a", severity="info"))
     assert "i not-missing (a): 1 of 2 cells are missing (50 %)" in str(report)

@@ -144,10 +144,17 @@ def chosen_checks(suite: Wanted | None, environment: str = "") -> Chosen:
     if isinstance(suite, Suite):
         named = chosen_checks(suite.checks, environment) if suite.checks else []
         return [*named, *_rules(suite.rules, environment)]
+    if not isinstance(suite, Mapping | Iterable):
+        raise InvalidInput(f"a {type(suite).__name__} is no suite", hint="Give a list of names, functions or rules.")
     if not suite:
         raise InvalidInput("the suite is empty", hint=f"Name some of: {', '.join(checks)}.")
     if isinstance(suite, Mapping):
         return [(name, checks[name], _options(name, checks[name], options)) for name, options in suite.items()]
+    for item in suite:
+        if isinstance(item, type) or not isinstance(item, str | Rule | Callable):
+            name = getattr(item, "__name__", type(item).__name__)
+            raise InvalidInput(f"{name} in the suite is no check and no rule",
+                               hint="Give names or functions of checks, or rules as expect.Unique('id').")  # fmt: skip
     rules = [item for item in suite if isinstance(item, Rule)]
     leaves = [item for item in suite if not isinstance(item, Rule)]
     found: Chosen

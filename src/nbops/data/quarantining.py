@@ -14,7 +14,7 @@ from nbops.core.records import CheckResult, Verdict
 from nbops.data.checking import Wanted, examine
 from nbops.data.columns import Array, Frame, Mask
 from nbops.data.leaf import Located
-from nbops.data.rows import take_rows
+from nbops.data.rows import settled, take_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +101,8 @@ def quarantine(
     Parameters
     ----------
     data
-        What `nb.check` takes; a dataset's name gives its stored data. With labels as an array the parts are ``(X, y)``.
+        What `nb.check` takes; a dataset's name gives its stored data. A lazy frame or a DuckDB relation is collected
+        once, and its parts are what it collects to. With labels as an array the parts are ``(X, y)``.
     suite, baseline, label, environment
         As for `nb.check`.
     level : {"fail", "warn"}
@@ -128,7 +129,7 @@ def quarantine(
     """
     if level not in ("fail", "warn"):
         raise InvalidInput(f"level is {level!r}", hint='Use "fail" or "warn".')
-    sample, results = examine(data, suite=suite, baseline=baseline, label=label, environment=environment)
+    sample, results = examine(settled(data), suite=suite, baseline=baseline, label=label, environment=environment)
     crashed = [found for found in results if found.verdict is Verdict.ERROR]
     if crashed:
         where = f" on column '{crashed[0].column}'" if crashed[0].column else ""
@@ -159,7 +160,5 @@ def _in_library_of(native: Any, table: dict[str, list[Any]]) -> Any:
         frame = nw.from_native(native, allow_series=True)
     except TypeError:
         return table
-    if isinstance(frame, nw.LazyFrame):
-        frame = frame.collect()
     types: dict[str, Any] = {name: nw.Int64 if name == "row" else nw.String for name in table}
     return nw.from_dict(table, types, backend=frame.implementation).to_native()

@@ -15,7 +15,7 @@ from nbops.data.columns import Array, Column
 def take_rows(native: Any, positions: Array) -> Any:
     """Return the rows at `positions` of a frame, array, tensor, list, pair or dict, as the same type.
 
-    pandas keeps its index, whatever it is. A lazy frame, which has no order of its own, comes back collected.
+    pandas keeps its index, whatever it is. A lazy frame has no rows before it is collected: see `settled`.
 
     Parameters
     ----------
@@ -43,6 +43,19 @@ def take_rows(native: Any, positions: Array) -> Any:
     return _taken(native, positions)
 
 
+def settled(data: Any) -> Any:
+    """Return data with lazy frames collected, so that their rows have one order however often they are looked at."""
+    import narwhals as nw
+
+    if isinstance(data, tuple) and len(data) == 2:
+        return tuple(settled(part) for part in data)
+    try:
+        frame: Any = nw.from_native(data, allow_series=True)
+    except TypeError:
+        return data
+    return frame.collect().to_native() if isinstance(frame, nw.LazyFrame) else data
+
+
 def _taken(native: Any, positions: Array) -> Any:
     import narwhals as nw
 
@@ -53,8 +66,6 @@ def _taken(native: Any, positions: Array) -> Any:
             f"cannot take rows out of a {type(native).__name__}",
             hint="Pass a data frame, an array or a dict of columns.",
         ) from None
-    if isinstance(frame, nw.LazyFrame):
-        frame = frame.collect()
     if isinstance(frame, nw.DataFrame) and not frame.columns:
         return native
     return frame[positions].to_native() if len(positions) else frame.head(0).to_native()

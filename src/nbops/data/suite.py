@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +63,8 @@ class Suite(Shown):
     ) -> None:  # fmt: skip
         for rule in rules:
             if not isinstance(rule, Rule):
+                if isinstance(rule, list | tuple):
+                    raise InvalidInput("a list is no rule", hint="Write a star before it: nb.Suite(*rules).")
                 raise InvalidInput(
                     f"a {type(rule).__name__} is no rule", hint="Make rules with nb.expect, as expect.Unique('id')."
                 )
@@ -134,6 +137,12 @@ class Suite(Shown):
             *(_rule(item, number) for number, item in enumerate(content.get("rules", []), 1)),
             name=str(content.get("name", "")), checks=content.get("checks"), false_alarms=content.get("false_alarms"),
         )  # fmt: skip
+
+    def diff(self, before: Suite) -> str:
+        """Return what changed since another suite, as a diff of their code; "" for nothing. Rates do not count."""
+        old, new = ([rule_code(rule) for rule in suite.rules] for suite in (before, self))
+        found = difflib.unified_diff(old, new, "before", "now", lineterm="", n=0)
+        return "\n".join(line for line in found if not line.startswith("@@"))
 
     def to_code(self, path: str | Path | None = None) -> str:
         """Return Python that makes the suite, to edit and to run; written to `path` if there is one.

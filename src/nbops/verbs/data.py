@@ -30,17 +30,26 @@ def snapshot(call: Call, *, variable: str, name: str | None, source: str | None,
              completes="tables"),
     argument("--baseline", "what to compare with: a variable, or a dataset", completes="tables", values="DATA"),
     argument("--label", "the label column", values="COLUMN"),
+    argument("--suite", "rules: a variable that holds a suite, or a YAML file", completes="variables", values="SUITE"),
+    argument("--environment", "where the data is used: rules for other environments are skipped", values="NAME"),
     argument("--only", "run only this check; may be repeated", form="list", completes="checks", values="CHECK"),
     argument("--name", "what to call the report"),
     examples=("%mlops check df", "%mlops check df --baseline digits/1 --label target", "%mlops check digits/2"),
 )  # fmt: skip
-def check(call: Call, *, data: str, baseline: str | None, label: str | None, only: list[str], name: str | None) -> Any:
-    """Run the data checks on a table."""
+def check(
+    call: Call, *, data: str, baseline: str | None, label: str | None, suite: str | None, environment: str | None,
+    only: list[str], name: str | None,
+) -> Any:  # fmt: skip
+    """Run the data checks, or the rules of a suite, on a table."""
     table = table_of(call, data)
     reference = table_of(call, baseline) if baseline is not None else None
     from nbops.data.checking import check as check_table
+    from nbops.verbs.learning import suite_of
 
-    return check_table(table, suite=only or None, baseline=reference, label=label, name=name or "")
+    rules = suite_of(call, suite) if suite is not None else only or None
+    return check_table(
+        table, suite=rules, baseline=reference, label=label, name=name or "", environment=environment or ""
+    )
 
 
 def table_of(call: Call, name: str) -> Any:

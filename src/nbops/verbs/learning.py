@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from nbops.verbs.grammar import Call, argument, verb
@@ -30,11 +31,28 @@ def learn(call: Call, *, variable: str, false_alarms: float, time: str | None, l
     return suite
 
 
+def suite_of(call: Call, name: str) -> Any:
+    """Return the suite of a YAML file, or of a variable of the notebook.
+
+    Raises
+    ------
+    InvalidInput
+        The file cannot be read, or holds no suite.
+    UsageError
+        There is no such variable.
+    """
+    if name.endswith((".yaml", ".yml")):
+        from nbops.data.suite import Suite
+
+        return Suite.from_yaml(Path(name))
+    return call.variable(name)
+
+
 @verb(
     "quarantine",
     argument("variable", "the table: a variable of the notebook", completes="variables"),
-    argument("--suite", "the rules: a variable that holds a suite; all checks without it", completes="variables",
-             values="SUITE"),
+    argument("--suite", "the rules: a variable that holds a suite, or a YAML file; all checks without it",
+             completes="variables", values="SUITE"),
     argument("--baseline", "what to compare with: a variable, or a dataset", completes="tables", values="DATA"),
     examples=("%mlops quarantine df --suite suite", "%mlops quarantine df --baseline digits/1"),
     is_notebook_only=True,
@@ -42,7 +60,7 @@ def learn(call: Call, *, variable: str, false_alarms: float, time: str | None, l
 def quarantine(call: Call, *, variable: str, suite: str | None, baseline: str | None) -> Any:
     """Split a table into rows that keep all rules and rows that do not."""
     table = call.variable(variable)
-    rules = call.variable(suite) if suite is not None else None
+    rules = suite_of(call, suite) if suite is not None else None
     from nbops.data.quarantining import quarantine as split
 
     known = call.namespace or {}

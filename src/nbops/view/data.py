@@ -9,9 +9,11 @@ from typing import Any
 from nbops.core.display import Bundle
 from nbops.core.ids import short_id
 from nbops.core.records import CheckReport, CheckResult, ColumnSchema, Dataset, Verdict
+from nbops.data.expect import KINDS
 from nbops.view.bundles import bundle
 from nbops.view.cards import Card, Chip, Facts, Grid, Mono, Note, Part, chip
 from nbops.view.format import MISSING, cut, duration, number, plural, quantity, some, text, when
+from nbops.view.suites import rules_grid
 
 _SAME_SHOWN = 4  # columns listed one by one before the rest are told by their number
 _COLUMNS_SHOWN = 12
@@ -61,8 +63,12 @@ def show_report(value: CheckReport) -> Bundle:
     found = sorted((r for r in value.results if r.verdict.severity >= Verdict.WARN.severity),
                    key=lambda r: (-r.verdict.severity, r.check))  # fmt: skip
     parts: list[Part] = []
+    broken = [r for r in found if r.check in KINDS]  # of rules, what was found says more than what to do
+    found = [r for r in found if r.check not in KINDS]
     if found:
         parts.append(Grid(("check", "column", "value", "limit", "what to do"), _rows(found), frozenset({2, 3})))
+    if broken:
+        parts.append(rules_grid(broken))
     parts += [Note(f"i {r.check}{r.column and f' ({r.column})'}: {r.message}", "dim")
               for r in value.results if r.evidence.get("severity") == "info"][:_SAME_SHOWN]  # fmt: skip
     for verdict, word in ((Verdict.PASS, "passed"), (Verdict.SKIPPED, "skipped")):

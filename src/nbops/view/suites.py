@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from nbops.core.display import Bundle
+from nbops.core.records import CheckResult
 from nbops.data.quarantining import Quarantine
 from nbops.data.rules.base import OPTIONS, Rule
 from nbops.data.suite import Suite
@@ -62,6 +64,15 @@ def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return ""
     return f"{value:.6g}" if isinstance(value, float) else getattr(value, "__name__", str(value))
+
+
+def rules_grid(found: Sequence[CheckResult]) -> Grid:
+    """Return the table of broken rules: how much is wrong, how much may be, and what was found."""
+    rows = tuple((f"{chip(r.verdict).sign} {r.check}", Mono(cut(r.column, 30)), quantity(r.value, r.unit),
+                  quantity(r.limit, r.unit), cut(r.message, 100)) for r in found[:_RULES_SHOWN])  # fmt: skip
+    left = len(found) - len(rows)
+    more = f"… and {plural(left, 'more rule')}" if left > 0 else ""
+    return Grid(("rule", "column", "wrong", "allowed", "what was found"), rows, frozenset({2, 3}), more=more)
 
 
 def show_quarantine(value: Quarantine) -> Bundle:

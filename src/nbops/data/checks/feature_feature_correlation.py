@@ -10,6 +10,7 @@ from nbops.data.leaf import Sample, checks, judged, skipped
 
 _MOST_ROWS = 20_000
 _MOST_COLUMNS = 400
+_FEWEST = 10  # rows that differ from the usual value: fewer agree by accident
 
 
 @checks.register("feature-feature-correlation")
@@ -18,8 +19,8 @@ def feature_feature_correlation(sample: Sample, *, max_correlation: float = 0.99
 
     What it measures
         Pearson's correlation of each two columns of numbers, on rows where both are present (at most 20,000, evenly
-        chosen), without regard to sign; and columns of texts or whole numbers that are another one under other
-        names. WARN above `max_correlation`. Positions of an array are not compared.
+        chosen), without regard to sign; and columns of texts that are another one under other names. Columns with
+        fewer than 10 rows off their median are left out, and positions of an array. WARN above `max_correlation`.
 
     Why it matters
         A column twice splits its importance in two, makes linear models unstable, and costs memory for nothing.
@@ -62,6 +63,11 @@ def _correlated(names: list[str], columns: list[Array], limit: float) -> list[tu
     there = ~np.isnan(table)
     counts = there.sum(axis=1)
     with np.errstate(all="ignore"):
+        usual = np.array(
+            [np.median(one[is_there]) if is_there.any() else 0.0 for one, is_there in zip(table, there, strict=True)]
+        )
+    varies = (there & (table != usual[:, None])).sum(axis=1) >= _FEWEST
+    with np.errstate(all="ignore"):
         middle = np.where(counts > 0, np.nansum(table, axis=1) / np.maximum(counts, 1), 0)
         centred = np.where(there, table - middle[:, None], 0.0)
         scale = np.abs(centred).max(axis=1, keepdims=True)
@@ -74,8 +80,9 @@ def _correlated(names: list[str], columns: list[Array], limit: float) -> list[tu
     is_usable = (
         (np.nan_to_num(strength) > limit)
         & (shared >= 0.5 * np.minimum(counts[:, None], counts[None, :]))
-        & (shared >= 10)
+        & (shared >= _FEWEST)
     )
+    is_usable &= varies[:, None] & varies[None, :]
     return [(names[i], names[j], float(min(1.0, strength[i, j]))) for i, j in np.argwhere(np.triu(is_usable, 1))]
 
 

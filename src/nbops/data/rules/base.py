@@ -169,7 +169,9 @@ def check_order(rule: Rule, low: Any, high: Any) -> None:
     """Refuse a range without limits, or one that is empty."""
     if low is None and high is None:
         raise InvalidInput(f"{rule.code} has neither low nor high", hint="Give at least one of them.")
-    if low is not None and high is not None and (isinstance(low, str) == isinstance(high, str)) and low > high:
+    if low is not None and high is not None and isinstance(low, str) != isinstance(high, str):
+        raise InvalidInput(f"{rule.code}: low {low!r} and high {high!r} are of two types", hint="Give two of one type.")
+    if low is not None and high is not None and low > high:
         raise InvalidInput(f"{rule.code}: low {low!r} is above high {high!r}", hint="Swap them.")
 
 
