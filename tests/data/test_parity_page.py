@@ -140,6 +140,14 @@ def fired(data: Any, **options: Any) -> set[str]:
     return {found.check for found in nb.check(data, **options).results if found.verdict in ("warn", "fail")}
 
 
+def drifted(current: Any, *, of: Any = CLEAN, **options: Any) -> Callable[[], set[str]]:
+    return lambda: {"nb.drift"} if nb.drift(of, current, **options).status in ("warn", "fail") else set()
+
+
+def leaked(train: Any, test: Any, **options: Any) -> Callable[[], set[str]]:
+    return lambda: {f.check for f in nb.leaks(train, test, **options).results if f.verdict in ("warn", "fail")}
+
+
 def refused(make: Callable[[], Any], code: str) -> Callable[[], set[str]]:
     def call() -> set[str]:
         with pytest.raises(InvalidInput):
@@ -172,6 +180,7 @@ PAIRED = expect.Holds(function=lambda df: [len(i) == len(v) for i, v in zip(df["
 PAIRS = pd.DataFrame(
     {"i": pd.Series([[0], [1, 2], []], dtype=object), "v": pd.Series([[1.0], [2.0], [3.0]], dtype=object)}
 )
+TWIN = pd.DataFrame({"x": CLEAN["x"], "z": CLEAN["x"] * 2})
 WEIGHTS = pd.DataFrame({"v": [1.0, None, 3.0], "w": [0.5, 0.5, None]})
 FLAG = expect.OneOf("b", values=[0, 1])
 SUITE = nb.Suite.from_yaml
@@ -213,7 +222,9 @@ PLANTS: dict[str, Callable[[], set[str]]] = {
     "INT_TYPE_BIG_INT": rule(expect.InRange("n", high=100), put("n", 101)),
     "INT_TYPE_SMALL_INT": rule(expect.InRange("n", low=0), put("n", -1)),
     "INT_TYPE_NOT_INT_STRING": rule(expect.HasType("n", type="int"), put("n", "1x")),
-    "COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH": check("unit-change", CLEAN.assign(x=CLEAN["x"] * 100), baseline=CLEAN),
+    "COMPARATOR_L_INFTY_HIGH": drifted(CLEAN.assign(t="red")),
+    "COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH": drifted(CLEAN.assign(x=CLEAN["x"] + 10)),
+    "COMPARATOR_NORMALIZED_ABSOLUTE_DIFFERENCE_HIGH": drifted(put("t", "blue", rows=slice(0, 150))),
     "COMPARATOR_LOW_NUM_EXAMPLES": check("row-count-change", CLEAN[:10], baseline=CLEAN),
     "COMPARATOR_HIGH_NUM_EXAMPLES": check("row-count-change", CLEAN, baseline=CLEAN[:10]),
     "COMPARATOR_CONTROL_DATA_MISSING": skipped,
@@ -266,7 +277,15 @@ PLANTS: dict[str, Callable[[], set[str]]] = {
     "NewCategory": check("outside-baseline", put("t", "pink"), baseline=CLEAN),
     "StringMismatchComparison": check("outside-baseline", put("t", "RED"), baseline=CLEAN),
     "FeatureLabelCorrelationChange": check("feature-label-correlation", CLEAN.assign(x=CLEAN["y"] * 1.0), label="y"),
-    "FeatureDrift": check("unit-change", CLEAN.assign(x=CLEAN["x"] / 1000), baseline=CLEAN),
+    "DateTrainTestLeakageDuplicates": leaked(CLEAN[:200], CLEAN[200:], time="d"),
+    "DateTrainTestLeakageOverlap": leaked(CLEAN[:200], CLEAN[200:], time="d"),
+    "IndexTrainTestLeakage": leaked(CLEAN[:200], CLEAN[200:], group="n"),
+    "TrainTestSamplesMix": leaked(CLEAN[:200], CLEAN[100:300]),
+    "FeatureDrift": drifted(CLEAN.assign(x=CLEAN["x"] / 1000)),
+    "LabelDrift": drifted(CLEAN.assign(y=1), label="y"),
+    "MultivariateDrift": drifted(
+        TWIN.assign(z=TWIN["z"].sample(frac=1, random_state=0).to_numpy()), of=TWIN, multivariate=True
+    ),
 }
 
 
@@ -283,3 +302,7 @@ def test_the_planted_defect_is_found(name: str, workspace: Any) -> None:
 
 def test_nothing_fires_without_a_defect(workspace: Any) -> None:
     assert fired(CLEAN, label="y", baseline=CLEAN) == set()
+    assert drifted(CLEAN.sample(frac=1, random_state=1), multivariate=True)() == set()
+    early, late = CLEAN.sort_values("d")[:200], CLEAN.sort_values("d")[210:]
+    late = late[late["d"] > early["d"].max()]
+    assert leaked(early, late, time="d")() == set()
