@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,10 @@ def test_gaps_infinities_and_a_change_of_category_are_seen(workspace: Workspace)
     now = pairs(1, 2000, 0.7)
     now["x"] = np.where(now["z"] > 0, np.nan, now["x"])
     now["z"] = np.where(now["z"] < -2, np.inf, now["z"])
-    report = nb.drift(pairs(0, 2000, 0.7), now, multivariate=True)
+    prices = [Decimal(i % 97) for i in range(1999)]
+    report = nb.drift(
+        pairs(0, 2000, 0.7) | {"price": [None, *prices]}, now | {"price": [*prices, None]}, multivariate=True
+    )
     assert report.multivariate is not None
     assert next(iter(report.multivariate.drivers)) == "x"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,7 @@ def made(seed: int, rows: int = N) -> dict[str, Any]:
         "note": WORDS[random.integers(0, 3000, rows)].tolist(),
         "is_new": random.random(rows) < 0.3,
         "born": np.datetime64("1950-01-01") + random.integers(0, 20_000, rows).astype("timedelta64[D]"),
+        "cost": [Decimal(int(cents)) / 100 for cents in random.lognormal(6, 1, rows)],
         "took": (random.exponential(60, rows) * 1e6).astype("timedelta64[us]"),
         "weight": np.where(random.random(rows) < 0.05, np.nan, price * 2),
     }
@@ -74,6 +76,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "one text again and again": ({"note": ["n/a"] * 200 + OTHER["note"][200:]}, "'n/a' is 5 % of the texts"),
     "one long text": ({"note": ["long " * 200] * 200 + OTHER["note"][200:]}, "texts are longer"),
     "flags": ({"is_new": ~OTHER["is_new"]}, "before"),
+    "decimals": ({"cost": [cost * 2 for cost in OTHER["cost"]]}, "values are higher"),
     "dates": ({"born": OTHER["born"] + np.timedelta64(1500, "D")}, "values are higher"),
     "durations": ({"took": OTHER["took"] * 2}, "values are higher"),
     "gaps": ({"price": np.where(RANDOM.random(N) < 0.02, np.nan, OTHER["price"])}, "are missing, 0 % before"),

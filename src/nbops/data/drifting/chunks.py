@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nbops.core.errors import InvalidInput
 from nbops.data.columns import Column, Frame
-from nbops.data.drifting.counting import family
+from nbops.data.drifting.counting import family, finite_values
 
 MAX_CHUNKS = 1000
 _FREQUENCY = re.compile(r"(?P<count>\d*)(?P<unit>[A-Za-z]+)")
@@ -96,7 +96,7 @@ def follows_time(column: Column) -> bool:
     kind = family(column.dtype)
     if kind != "number":
         return kind == "time"
-    values = column.values if column.missing is None else column.values[~column.missing]
+    values = finite_values(column)
     return len(values) > 1 and bool(values[0] < values[-1] and (values[:-1] <= values[1:]).all())
 
 

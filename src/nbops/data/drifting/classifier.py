@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nbops.core.errors import MissingDependency
 from nbops.data.columns import Column, Frame, hashes
-from nbops.data.drifting.counting import family, text_lengths
+from nbops.data.drifting.counting import decimal_values, family, text_lengths
 from nbops.data.drifting.distances import rank_tests
 from nbops.data.drifting.found import Multivariate
 from nbops.data.profiling import MAX_CATEGORIES
@@ -100,7 +100,7 @@ def _features(both: list[Column], rows: list[NDArray[np.int64]]) -> Floats:
         return _codes(both, rows)
     found = []
     for column, part in zip(both, rows, strict=True):
-        values = column.values[part]
+        values = (decimal_values(column) if column.dtype == "decimal" else column.values)[part]
         if values.ndim > 1:
             values = values[:, :: -(-values.shape[1] // MAX_CELLS)]
         values = values.astype(np.int64) if values.dtype.kind in "mM" else values

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from nbops.data.bins import counted, quantile_bins
 from nbops.data.columns import Array, Column, Frame, hashes
 from nbops.data.drifting.distances import Counts
+from nbops.data.frames import from_array
 from nbops.data.objects import from_text
 from nbops.data.profiling import MAX_CATEGORIES, profile_frame, value_counts
 
@@ -73,7 +75,7 @@ class Tally:
 
 def family(dtype: str) -> str:
     """Return what sort of comparison a type allows: number, bool, text, time, duration, tensor, null or other."""
-    if dtype.startswith(("int", "uint", "float")):
+    if dtype.startswith(("int", "uint", "float", "decimal")):
         return "number"
     if dtype.startswith("date"):
         return "time"
@@ -106,11 +108,20 @@ def profile_with_bins(frame: Frame) -> dict[str, Any]:
 
 def is_ordered(column: Column) -> bool:
     """Return whether a column has numbers or times that can be put into bins."""
-    return column.offsets is None and column.dtype not in ("bool", "null")
+    return column.dtype == "decimal" or (column.offsets is None and column.dtype not in ("bool", "null"))
+
+
+def decimal_values(column: Column) -> NDArray[np.float64]:
+    """Return decimals, which are kept as their digits, as floats: [rows], NaN where they are missing."""
+    offsets = np.zeros(1, np.int64) if column.offsets is None else column.offsets
+    digits, ends = column.values.tobytes(), offsets.tolist()
+    return np.array([float(digits[a:b] or b"nan") for a, b in pairwise(ends)], np.float64)
 
 
 def finite_values(column: Column) -> Array:
     """Return the present, finite values of a column, times as seconds since the epoch: [values]."""
+    if column.dtype == "decimal":
+        column = from_array(column.name, decimal_values(column))
     values = column.values if column.missing is None else column.values[~column.missing]
     values = values.reshape(-1)
     if values.dtype.kind in "mM":
@@ -151,8 +162,9 @@ def tally(column: Column, reference: Profile) -> Tally:
     if kind == "null" or "edges" not in reference:
         return Tally(column.dtype, column.rows, missing)
     finite = finite_values(column)
-    scale = column.rows / max(1, column.values.size) if kind == "tensor" else 1.0
-    infinite = (column.values.size - column.missing_count - len(finite)) * scale
+    cells = column.values.size if kind == "tensor" else column.rows
+    scale = column.rows / max(1, cells)
+    infinite = (cells - column.missing_count - len(finite)) * scale
     bins = counted(*_same_precision(finite, reference)).astype(np.float64) * scale
     return Tally(column.dtype, column.rows, missing, infinite, bins=bins)
 
