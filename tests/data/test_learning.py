@@ -191,7 +191,7 @@ def test_a_pair_of_columns_can_be_the_key() -> None:
 def test_odd_columns_are_left_alone() -> None:
     frame = {
         "none": [None] * 60, "mixed": [1, "x"] * 30, "inf": [np.inf] + [1.0] * 59, "gap": [None] * 59 + [1.5],
-        "long": ["a " * 100 + str(i) for i in range(60)],
+        "huge": [1e308] * 59 + [-1e308], "long": ["a " * 100 + str(i) for i in range(60)],
     }  # fmt: skip
     codes = {(r.code, r.about) for r in nb.learn(pd.DataFrame(frame))}
     assert ("in-range", "inf") not in codes
@@ -203,6 +203,36 @@ def test_odd_columns_are_left_alone() -> None:
 def test_a_stored_dataset_can_be_learned_from(workspace: Any) -> None:
     nb.snapshot(orders(200), "orders")
     assert len(nb.learn("orders")) > 10
+
+
+ODD = {
+    "categories": pd.DataFrame({"c": pd.Categorical(["a", "b"] * 30), "n": pd.array([1, None] * 30, dtype="Int64")}),
+    "dates": pd.DataFrame(
+        {"z": pd.to_datetime(["2024-01-01"] * 60).tz_localize("Europe/Zurich"), "t": pd.to_timedelta(range(60), "s")}
+    ),
+    "far dates": {"d": np.array(["9999-12-31", "0001-01-01"] * 30, "datetime64[D]")},
+    "extremes": {
+        "u": np.array([2**64 - 1, 0] * 30, np.uint64),
+        "i": np.array([-128, 127] * 30, np.int8),
+        "h": [1e308] * 59 + [-1e308],
+    },
+    "halves": np.random.default_rng(0).normal(size=(60, 3)).astype(np.float16),
+    "texts": {"e": [""] * 60, "n": ["\x00"] * 60, "u": ["é" * 5000] * 60, "l": ["x" * 70_000] * 60},
+    "objects": {"o": [[1], [2, 3]] * 30, "b": [b"x"] * 60, "m": [1, "x"] * 30},
+    "pair": (np.random.default_rng(0).normal(size=(200, 2)), np.array([True, False] * 100)),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_tables_can_be_learned_checked_and_split(name: str, workspace: Any) -> None:
+    data = ODD[name]
+    suite = nb.learn(data)
+    assert nb.Suite.from_yaml(suite.to_yaml()) == suite
+    assert {found.verdict for found in nb.check(data, suite=suite).results} <= {"pass", "skipped"}
+    assert "error" not in {found.verdict for found in nb.check(data, baseline=data).results}
+    parts = nb.quarantine(data, level="warn")
+    assert len(parts.positions) <= parts.rows
+    assert str(parts)
 
 
 @pytest.mark.parametrize(

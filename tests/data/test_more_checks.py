@@ -117,6 +117,7 @@ def test_a_fence_follows_the_tail_and_not_the_outliers() -> None:
     assert moved is not None
     assert moved < 1e6
     assert fence(np.zeros(100)) is None
+    assert fence(np.array([1e308, -1e308] * 50)) is None, "distances that overflow tell nothing"
     assert fence(np.arange(10.0)) is None
 
 

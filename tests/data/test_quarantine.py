@@ -47,6 +47,13 @@ def test_reasons_name_row_rule_and_value() -> None:
     ]  # fmt: skip
 
 
+def test_reasons_of_several_columns_tell_each_value() -> None:
+    parts = nb.quarantine(
+        {"a": [1, 5], "b": [2, 4]}, suite=[expect.Ordered(["a", "b"]), expect.SumsTo(["a", "b"], total=3)]
+    )
+    assert parts.reasons["value"] == ["a=5, b=4", "a=5, b=4"]
+
+
 @pytest.mark.parametrize(
     ("data", "kind"),
     [

@@ -214,6 +214,9 @@ def test_a_rule_may_judge_each_segment_by_itself() -> None:
         ("fail", "land = 'AT': 2 of 10 cells are missing (20 %)"), ("pass", "holds for 1 values of land"),
     ]  # fmt: skip
     assert np.flatnonzero(found[0].mask()).tolist() == [10, 11]  # type: ignore[attr-defined]
+    told = list(judge(expect.NotMissing("x", by="land", severity="info"), Facts(read(frame))))
+    assert [one.verdict for one in told] == ["pass", "pass"]
+    assert told[0].message == "land = 'AT': 2 of 10 cells are missing (20 %)"
     gaps = pd.DataFrame({"land": [None, "CH"], "x": [None, 1.0]})
     assert "land = missing" in next(judge(expect.NotMissing("x", by="land"), Facts(read(gaps)))).message
     with pytest.raises(InvalidInput, match="by='x' has 1,500 values\nChoose a column with at most 1,000"):

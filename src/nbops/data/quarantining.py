@@ -74,18 +74,22 @@ class Quarantine(Shown):
 
         `row` is the position in the data that was given. A frame of the caller's library; else a dict of columns.
         """
-        lines = sorted(
-            (int(row), at) for at, found in enumerate(self.findings) for row in found.positions
-        )  # fmt: skip
-        names = set(self.frame.names)
+        lines = sorted((int(row), at) for at, found in enumerate(self.findings) for row in found.positions)
         table: dict[str, list[Any]] = {name: [] for name in ("row", "rule", "column", "value", "message")}
         for row, at in lines:
             found = self.findings[at].result
-            value = self.frame.column(found.column).value(row) if found.column in names else ""
-            cells = (row, found.check, found.column, "missing" if value is None else str(value)[:200], found.message)
+            cells = (row, found.check, found.column, self._said(row, found.column), found.message)
             for name, cell in zip(table, cells, strict=True):
                 table[name].append(cell)
         return _in_library_of(self.frame.native, table)
+
+    def _said(self, row: int, name: str) -> str:
+        """Return the value of a column, or of each of several (``"start, end"``), as text; "" for the table."""
+        names = self.frame.names
+        parts = [name] if name in names else [part for part in name.split(", ") if part in names]
+        told = ((part, self.frame.column(part).value(row)) for part in parts)
+        shown = [(part, "missing" if value is None else str(value)[:200]) for part, value in told]
+        return shown[0][1] if len(shown) == 1 else ", ".join(f"{part}={value}" for part, value in shown)
 
 
 def quarantine(

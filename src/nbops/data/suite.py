@@ -55,7 +55,7 @@ class Suite(Shown):
     name: str = ""
     checks: dict[str, dict[str, Any]] = field(default_factory=dict)
     false_alarms: float | None = None
-    dropped: tuple[Dropped, ...] = ()
+    dropped: tuple[Dropped, ...] = field(default=(), compare=False)
 
     def __init__(
         self, *rules: Rule, name: str = "", checks: Mapping[str, Mapping[str, Any]] | Sequence[str] | None = None,

@@ -15,6 +15,11 @@ _HEAVY = 0.85  # growth of the outer quantiles from which logarithms are fitted:
 _MARGIN = 4.0  # of the shape, times 1 / sqrt(rows)
 
 
+def middle_of(values: Array) -> float:
+    """Return the upper median of numbers: one of them, so that nothing overflows."""
+    return float(np.partition(values, len(values) // 2)[len(values) // 2])
+
+
 def fence(values: Array, *, chance: float = 1e-3) -> float | None:
     """Return the distance from the median beyond which finite numbers [rows] are outliers; None if nobody can tell.
 
@@ -26,9 +31,10 @@ def fence(values: Array, *, chance: float = 1e-3) -> float | None:
     if len(values) < FEWEST_ROWS:
         return None
     sample = values[:: max(1, len(values) // MOST_ROWS)]  # quantiles need no more
-    distances = np.abs(sample - np.median(sample))
+    with np.errstate(over="ignore"):
+        distances = np.abs(sample - middle_of(sample))
     inner, outer, far = np.quantile(distances, (0.75, 0.95, 0.99), method="higher")
-    if inner <= 0:
+    if inner <= 0 or not math.isfinite(far):
         return None  # most values are the same
     spread = (outer - inner) or inner  # whole numbers may have no room between
     steps = math.log(0.05 * len(values) / chance) / math.log(5)  # from 25 % to 5 % is one step of log 5
@@ -45,8 +51,9 @@ def beyond(values: Array, *, chance: float) -> float | None:
     which shrinks with the rows. None for fewer than 50 values, or where too many are the same.
     """
     sample = values[:: max(1, len(values) // MOST_ROWS)]
-    middle = float(np.median(sample))
-    above = sample[sample >= middle] - middle
+    middle = middle_of(sample)
+    with np.errstate(over="ignore"):
+        above = sample[sample >= middle] - middle
     if len(above) < FEWEST_ROWS:
         return None
     fewer = len(sample) / len(values)  # the chance is that of the whole table
@@ -60,7 +67,7 @@ def _reach(above: Array, share: float, chance: float) -> float | None:
     shares = 1 - np.array([share, share / 5, share / 25])
     inner, outer, far = (float(q) for q in np.quantile(above, shares, method="higher"))
     first, second = outer - inner, far - outer
-    if first <= 0 or second <= 0:
+    if not (first > 0 and second > 0 and math.isfinite(far)):
         return None
     shape = math.log(second / first) / math.log(5) + _MARGIN / math.sqrt(len(above))
     times = share / 5 * len(above) / chance  # from the middle quantile down to the chance of one row

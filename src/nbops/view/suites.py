@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbops.core.display import Bundle
 from nbops.core.records import CheckResult
-from nbops.data.quarantining import Quarantine
-from nbops.data.rules.base import OPTIONS, Rule
-from nbops.data.suite import Suite
 from nbops.view.bundles import bundle
 from nbops.view.cards import Card, Chip, Grid, Key, Mono, Note, Part, chip
 from nbops.view.format import cut, plural, quantity
+
+if TYPE_CHECKING:
+    from nbops.data.quarantining import Quarantine
+    from nbops.data.rules.base import Rule
+    from nbops.data.suite import Suite
 
 _RULES_SHOWN = 40
 _REASONS_SHOWN = 12
@@ -43,6 +45,8 @@ def show_suite(value: Suite) -> Bundle:
 
 
 def _line(rule: Rule, is_learned: bool) -> tuple[Any, ...]:
+    from nbops.data.rules.base import OPTIONS  # when a suite is shown it is loaded; views are listed without it
+
     said = {name: getattr(rule, name) for name in rule.__struct_fields__
             if name not in (*OPTIONS, "column", "columns")}  # fmt: skip
     wanted = [

@@ -6,7 +6,7 @@ import numpy as np
 
 from nbops.core.records import CheckResult
 from nbops.data.leaf import Sample, checks, judged, percent, skipped
-from nbops.data.tails import FEWEST_ROWS, MOST_ROWS, fence
+from nbops.data.tails import FEWEST_ROWS, MOST_ROWS, fence, middle_of
 
 
 @checks.register("outlier-rows")
@@ -43,7 +43,7 @@ def outlier_rows(sample: Sample, *, max_share: float = 0.0, chance: float = 0.01
         limit = fence(present, chance=chance / len(names))
         if limit is None:
             continue
-        middle = float(np.median(present[:: max(1, len(present) // MOST_ROWS)]))
+        middle = middle_of(present[:: max(1, len(present) // MOST_ROWS)])
         if present.min() >= middle - limit and present.max() <= middle + limit:
             continue
         far = is_finite & (np.abs(values - middle) > limit)

@@ -107,8 +107,10 @@ def _ranges(column: Column, trials: Trials, there: Mask | None) -> list[Option]:
     """
     least, most = trials.extremes(column.values, there)
     low, high = float(least.min()), float(most.max())
-    present = (column.values if there is None else column.values[there]).astype(np.float64)
     span = (high - low) or abs(high)
+    if not math.isfinite(span):
+        return []
+    present = (column.values if there is None else column.values[there]).astype(np.float64)
     asked = (beyond(-present, chance=trials.limit / 2), beyond(present, chance=trials.limit / 2))
     below = 0.0 if asked[0] is None or not span else max(0.0, (low + asked[0]) / span)
     above = 0.0 if asked[1] is None or not span else max(0.0, (asked[1] - high) / span)
