@@ -127,6 +127,46 @@ for epoch in range(3):
     "column-of-indices": ("metric-of-all-pairs", "look(net)\n" + LOOP + """
     print(torch.eq(net(x).topk(1).indices, y).float().mean())
 """),
+    "loss-of-all-epochs": ("sum-never-reset", """
+running_loss = 0.0
+look(net)
+for epoch in range(3):
+    for xb, yb in loader:
+        optimizer.zero_grad()
+        loss = criterion(net(xb), yb)
+        loss.backward()
+        optimizer.step()
+        running_loss += loss.item()
+    print(epoch, running_loss / len(loader))
+"""),
+    "loss-of-all-epochs-in-a-function": ("sum-never-reset", """
+def fit(model, epochs):
+    total = 0
+    for epoch in range(epochs):
+        for xb, yb in loader:
+            optimizer.zero_grad()
+            loss = criterion(model(xb), yb)
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(xb)
+        print(total / len(loader.dataset))
+
+look(net)
+fit(net, 3)
+"""),
+    "loss-of-all-hundreds": ("sum-never-reset", """
+running_loss = 0.0
+look(net)
+for epoch in range(3):
+    for i, (xb, yb) in enumerate(loader):
+        optimizer.zero_grad()
+        loss = criterion(net(xb), yb)
+        loss.backward()
+        optimizer.step()
+        running_loss += loss.item()
+        if i % 2 == 1:
+            print(i, running_loss / 2)
+"""),
     "last-batch-alone": ("figure-of-last-batch", "look(net)\n" + LOOP + """
     net.eval()
     with torch.no_grad():
@@ -228,6 +268,27 @@ for epoch in range(3):
 }  # fmt: skip
 
 HEALTHY = {
+    "sums-that-begin-anew": """
+best, seen, whole = 0.0, 0, 0.0
+look(net)
+for epoch in range(3):
+    running_loss = 0.0
+    some = 0.0
+    for i, (xb, yb) in enumerate(loader):
+        optimizer.zero_grad()
+        loss = criterion(net(xb), yb)
+        loss.backward()
+        optimizer.step()
+        running_loss += loss.item()
+        some += loss.item()
+        whole += loss.item() * len(xb)
+        seen += len(xb)
+        if i % 2 == 1:
+            print(some / 2)
+            some = 0.0
+    print(running_loss / len(loader), whole / seen)
+print(whole / len(loader))
+""",
     "columns-on-both-sides": """
 column = y.unsqueeze(1)
 look(net)

@@ -1,4 +1,4 @@
-"""Rules about the data that a figure is computed on: the last batch alone, or the loader that trains."""
+"""Rules about what a figure is computed on: the last batch alone, the loader that trains, all epochs so far."""
 
 from __future__ import annotations
 
@@ -172,3 +172,76 @@ def _labels(scope: Scope, name: str) -> Iterator[str]:
             for key, value in zip(node.keys, node.values, strict=True):
                 if isinstance(key, ast.Constant) and isinstance(key.value, str) and names_in(scope, value) == {name}:
                     yield key.value
+
+
+# ---- sums that run on ------------------------------------------------------------------------------------------------
+
+
+@readings.register("sum-never-reset")
+def sum_never_reset(reading: Reading) -> Iterator[Found]:
+    """Find sums of losses that are divided by the batches of one epoch, and never set to zero again.
+
+    What it measures
+        A name that each batch adds a number to (``running_loss += loss.item()``), that is divided by ``len(…)`` or by a
+        constant once an epoch or every so many batches, and that nothing binds anew inside the loop over epochs.
+    Why it matters
+        The second epoch shows the sum of two: the figure rises while the model learns.
+    When it is wrong
+        Totals that are meant, and only scaled for the eye.
+    Fix
+        Set it to zero where the epoch begins, or after it was shown.
+    References
+        B09 of the collection of bugs that this project re-creates; torch's tutorial sets ``running_loss`` to zero.
+    """
+    for scope in reading.scopes:
+        for added in [n for n in scope.nodes if isinstance(n, ast.AugAssign) and isinstance(n.op, ast.Add)]:
+            name, loops = scope.expression(added.target), scope.loops(added)
+            if not name or not loops or not _is_number(scope, added.value):
+                continue
+            if not reading.is_training_loop(scope, loops[0]):
+                continue
+            shown = next((n for n in scope.nodes if isinstance(n, ast.BinOp) and _is_mean(scope, n, name)), None)
+            around = _repeating(scope, shown, added) if shown is not None else None
+            if shown is None or around is None or _is_bound_in(scope, name, around):
+                continue
+            first = next((b for b in scope.bindings.get(name, []) if b.how == "assign" and isinstance(
+                b.value, ast.Constant)), None)  # fmt: skip
+            line = f"{name} = 0.0"
+            epochs = isinstance(around, ast.For | ast.While)
+            yield noted(
+                scope, shown, "metric-not-reset", layer="metric",
+                patch=patch(scope, before=[(around.body[0], line)], drop=[first.statement] if first else []) if epochs
+                else patch(scope, after=[(around.body[-1], line)]),
+                what=f"'{name}' adds up, is divided by {scope.text(shown.right)}, and is never set to zero again",
+                why="The second value that it shows is the sum of two.", expected=line, got="a sum that runs on",
+            )  # fmt: skip
+            break
+
+
+def _is_number(scope: Scope, value: ast.expr) -> bool:
+    """Return whether a value is the number of a loss, alone or times the rows of the batch."""
+    if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Mult):
+        return any(kind(scope, side) in ("number", "loss") for side in (value.left, value.right))
+    return kind(scope, value) in ("number", "loss")
+
+
+def _is_mean(scope: Scope, node: ast.BinOp, name: str) -> bool:
+    if not isinstance(node.op, ast.Div) or scope.expression(node.left) != name:
+        return False
+    is_length = isinstance(node.right, ast.Call) and name_of(node.right.func) == "len"
+    return is_length or (isinstance(node.right, ast.Constant) and isinstance(node.right.value, int))
+
+
+def _repeating(scope: Scope, shown: ast.BinOp, added: ast.AugAssign) -> ast.For | ast.While | ast.If | None:
+    """Return what is gone through again and again between two values: an ``if`` of every so many, or the epochs."""
+    if isinstance(shown.right, ast.Constant):
+        every = [n for n in scope.around(shown) if isinstance(n, ast.If)]
+        is_counted = [n for n in every if any(isinstance(m, ast.Mod) for m in ast.walk(n.test))]
+        return is_counted[0] if is_counted and scope.loops(shown)[:1] == scope.loops(added)[:1] else None
+    outer = [loop for loop in scope.loops(added)[1:] if isinstance(loop, ast.For | ast.While)]
+    is_outside = bool(outer) and outer[0] in scope.loops(shown) and scope.loops(added)[0] not in scope.loops(shown)
+    return outer[0] if is_outside else None
+
+
+def _is_bound_in(scope: Scope, name: str, block: ast.AST) -> bool:
+    return any(b.how != "add" and scope.inside(b.statement, block) for b in scope.bindings.get(name, []))
