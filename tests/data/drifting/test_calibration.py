@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from nbops.data.drifting.comparing import compare
-from nbops.data.drifting.counting import profile_with_bins, tally
+from nbops.data.drifting.counting import tally
 from nbops.data.drifting.found import ColumnDrift
 from nbops.data.drifting.judging import ALPHA, LIMITS, judge
 from nbops.data.frames import read
+from nbops.data.profiling import profile_frame
 
 LETTERS = np.array([f"v{i}" for i in range(150)])
 ZIPF = 1 / np.arange(1, 151)
@@ -39,7 +40,7 @@ def columns(random: np.random.Generator, rows: int) -> dict[str, Any]:
 
 
 def compared(reference: dict[str, Any], current: dict[str, Any]) -> list[ColumnDrift]:
-    profile, frame = profile_with_bins(read(reference)), read(current)
+    profile, frame = profile_frame(read(reference)), read(current)
     found = [
         compare(name, told, profile["rows"], tally(frame.column(name), told), LIMITS, with_details=False)
         for name, told in profile["columns"].items()
@@ -96,12 +97,12 @@ def _changed(random: np.random.Generator, case: str, rows: int) -> tuple[Any, An
 def test_small_changes_are_found_beside_49_stable_columns(case: str) -> None:
     found, rows = 0, 10_000
     stable = np.random.default_rng(1).normal(size=(2 * rows, 49))
-    profile = profile_with_bins(read(stable[:rows]))["columns"]
+    profile = profile_frame(read(stable[:rows]))["columns"]
     frame = read(stable[rows:])
     quiet = [compare(name, told, rows, tally(frame.column(name), told), LIMITS) for name, told in profile.items()]
     for seed in range(40):
         before, now = _changed(np.random.default_rng([2, seed]), case, rows)
-        told = profile_with_bins(read({"x": before}))["columns"]["x"]
+        told = profile_frame(read({"x": before}))["columns"]["x"]
         one = compare("x", told, rows, tally(read({"x": now}).column("x"), told), LIMITS)
         found += judge([*quiet, one], alpha=ALPHA)[-1].is_drifted
     assert found >= 38

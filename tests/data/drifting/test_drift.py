@@ -19,9 +19,10 @@ from nbops.core.codec import decode, encode
 from nbops.core.errors import CheckFailed, InvalidInput, NotFound
 from nbops.core.records import CheckReport, Dataset, Link, Verdict, replace
 from nbops.data.drifting.comparing import compare
-from nbops.data.drifting.counting import Tally, profile_with_bins, tally, tally_profile
+from nbops.data.drifting.counting import Tally, tally, tally_profile
 from nbops.data.drifting.judging import ALPHA, LIMITS, judge
 from nbops.data.frames import read
+from nbops.data.profiling import profile_frame
 from nbops.store.context import inside_run
 from nbops.store.workspace import Workspace
 
@@ -165,7 +166,7 @@ def test_a_reference_is_a_name_a_version_a_dataset_or_a_profile(workspace: Works
     dataset = nb.snapshot(REFERENCE, "homes")
     now = changed(price=OTHER["price"] * 1.2)
     found = [nb.drift(which, now).columns for which in ("homes", "homes/1", dataset, REFERENCE)]
-    stored = decode(encode(profile_with_bins(read(REFERENCE))), dict)
+    stored = decode(encode(profile_frame(read(REFERENCE))), dict)
     found.append(nb.drift(stored, now).columns)
     assert all(columns == found[0] for columns in found)
 
@@ -196,7 +197,7 @@ def test_numbers_of_another_width_are_the_same_numbers(workspace: Workspace) -> 
 
 def test_two_profiles_are_compared_as_far_as_they_tell(workspace: Workspace) -> None:
     def profile(table: Any) -> dict[str, Any]:
-        return profile_with_bins(read(table))
+        return profile_frame(read(table))
 
     same = nb.drift(profile(REFERENCE), profile(made(2)))
     assert same.drifted == []
@@ -212,7 +213,7 @@ def test_two_profiles_are_compared_as_far_as_they_tell(workspace: Workspace) -> 
 
 def test_a_dataset_too_large_to_keep_is_compared_by_its_profile(workspace: Workspace) -> None:
     dataset = nb.snapshot(made(2), "now")
-    profile = profile_with_bins(read(made(2)))
+    profile = profile_frame(read(made(2)))
     slim = replace(dataset, tags={"stored": "too large"}, profile=profile)
     workspace.store.put(slim)
     assert "approximate" in nb.drift(REFERENCE, "now").notes[0]
@@ -227,7 +228,7 @@ def test_a_dataset_too_large_to_keep_is_compared_by_its_profile(workspace: Works
 
 @pytest.mark.parametrize("column", ["price", "note"])
 def test_a_profile_without_bins_is_no_reference(column: str, workspace: Workspace) -> None:
-    old = profile_with_bins(read({column: REFERENCE[column]}))
+    old = profile_frame(read({column: REFERENCE[column]}))
     for key in ("edges", "counts", "lengths", "top"):
         old["columns"][column].pop(key, None)
     with pytest.raises(InvalidInput, match="the reference profile has no bins.*\nMake it again"):
@@ -302,7 +303,7 @@ _CELLS = st.one_of(
 @settings(max_examples=150)
 @given(before=_CELLS, now=_CELLS)
 def test_any_two_columns_can_be_compared_shown_and_stored(before: list[Any], now: list[Any]) -> None:
-    told, frame = profile_with_bins(read({"a": before})), read({"a": now})
+    told, frame = profile_frame(read({"a": before})), read({"a": now})
     column = told["columns"]["a"]
     for counted in (tally(frame.column("a"), column), _of_profile(now, column)):
         (found,) = judge([compare("a", column, len(before), counted, LIMITS)], alpha=ALPHA)
@@ -330,7 +331,7 @@ def test_numbers_at_the_ends_of_their_types_are_compared(before: Any, now: Any, 
 
 
 def _of_profile(cells: list[Any], column: Any) -> Tally:
-    told = profile_with_bins(read({"a": cells}))
+    told = profile_frame(read({"a": cells}))
     return tally_profile(told["columns"]["a"], told["rows"], column)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nbops.core.errors import MissingDependency
 from nbops.data.columns import Column, Frame, hashes
-from nbops.data.drifting.counting import decimal_values, family, text_lengths
+from nbops.data.drifting.counting import decimal_values, family, present_lengths
 from nbops.data.drifting.distances import rank_tests
 from nbops.data.drifting.found import Multivariate
 from nbops.data.profiling import MAX_CATEGORIES
@@ -121,7 +121,7 @@ def _codes(both: list[Column], rows: list[NDArray[np.int64]]) -> Floats:
         lengths = []
         for column, part in zip(both, rows, strict=True):
             every = np.zeros(column.rows)
-            every[slice(None) if column.missing is None else ~column.missing] = text_lengths(column)
+            every[slice(None) if column.missing is None else ~column.missing] = present_lengths(column)
             lengths.append(every[part])
         return np.concatenate(lengths)[:, None]
     order = np.empty(len(counts))

@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nbops.data.bins import counted, quantile_bins
-from nbops.data.columns import Array, Column, Frame, hashes
+from nbops.data.bins import counted
+from nbops.data.columns import Array, Column, hashes
 from nbops.data.drifting.distances import Counts
 from nbops.data.frames import from_array
 from nbops.data.objects import from_text
-from nbops.data.profiling import MAX_CATEGORIES, profile_frame, value_counts
+from nbops.data.profiles.numbers import seconds
+from nbops.data.profiles.texts import text_lengths
+from nbops.data.profiling import MAX_CATEGORIES, value_counts
 
 TOP = 20  # values of free text that a profile keeps
 Profile = Mapping[str, Any]
-_UNITS = {"D": 86400.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}  # seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,27 +91,6 @@ def known_values(reference: Profile) -> dict[str, int]:
     return listed
 
 
-def profile_with_bins(frame: Frame) -> dict[str, Any]:
-    """Return the profile of a frame with edges and counts for every column that has an order."""
-    profile = profile_frame(frame)
-    for column in frame.columns:
-        stats = profile["columns"][column.name]
-        if column.is_text:
-            if "lengths" not in stats:
-                edges, counts = quantile_bins(text_lengths(column))
-                stats["lengths"] = {"edges": edges, "counts": counts}
-            if "values" not in stats and "top" not in stats:
-                stats["top"] = dict(_value_counts(column, [])[1])
-        elif "edges" not in stats and is_ordered(column):
-            stats["edges"], stats["counts"] = quantile_bins(finite_values(column))
-    return profile
-
-
-def is_ordered(column: Column) -> bool:
-    """Return whether a column has numbers or times that can be put into bins."""
-    return column.dtype == "decimal" or (column.offsets is None and column.dtype not in ("bool", "null"))
-
-
 def decimal_values(column: Column) -> NDArray[np.float64]:
     """Return decimals, which are kept as their digits, as floats: [rows], NaN where they are missing."""
     offsets = np.zeros(1, np.int64) if column.offsets is None else column.offsets
@@ -125,21 +105,17 @@ def finite_values(column: Column) -> Array:
     values = column.values if column.missing is None else column.values[~column.missing]
     values = values.reshape(-1)
     if values.dtype.kind in "mM":
-        return values.astype(np.int64) * _UNITS[np.datetime_data(values.dtype)[0]]
+        return seconds(values)
     if values.dtype.kind == "f":
         finite = np.isfinite(values)
         return values if finite.all() else values[finite]
     return values
 
 
-def text_lengths(column: Column) -> NDArray[np.int64]:
+def present_lengths(column: Column) -> NDArray[np.int64]:
     """Return the length in characters of each present text."""
     offsets = np.zeros(column.rows + 1, np.int64) if column.offsets is None else column.offsets
-    lengths = np.diff(offsets)
-    if len(column.values) and column.values.max() > 0x7F:
-        starts = np.zeros(len(column.values) + 1, np.int64)
-        np.cumsum((column.values & 0xC0) != 0x80, out=starts[1:])  # bytes that do not continue a character
-        lengths = np.diff(starts[offsets])
+    lengths = text_lengths(column, offsets)
     return lengths if column.missing is None else lengths[~column.missing]
 
 
@@ -185,7 +161,7 @@ def _tally_values(column: Column, reference: Profile, missing: float) -> Tally:
     counts, new, new_counts = _value_counts(column, list(known_values(reference)))
     lengths = None
     if column.is_text and "values" not in reference and "lengths" in reference:
-        lengths = counted(text_lengths(column), reference["lengths"]["edges"]).astype(np.float64)
+        lengths = counted(present_lengths(column), reference["lengths"]["edges"]).astype(np.float64)
     return Tally(column.dtype, column.rows, missing, values=counts, new=new, new_counts=new_counts, lengths=lengths)
 
 

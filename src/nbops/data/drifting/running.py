@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from nbops.core.errors import CheckFailed, InvalidInput
@@ -18,6 +16,7 @@ from nbops.data.drifting.counting import Profile, family, tally, tally_profile
 from nbops.data.drifting.found import ChunkDrift, ColumnDrift, DriftReport, Multivariate, by_name, excess
 from nbops.data.drifting.judging import ALPHA, LIMITS, checked_alpha, checked_limits, judge
 from nbops.data.drifting.sides import Side, chosen_columns, current_side, reference_side, with_dataset
+from nbops.data.profiling import in_threads
 from nbops.store.context import current_cell_id, current_run
 from nbops.store.workspace import Workspace, workspace
 
@@ -146,21 +145,13 @@ def _compared(before: Side, now: Side, names: Sequence[str], limits: Mapping[str
         return compare(name, told, rows, counted, limits)
 
     is_large = now.frame is not None and now.rows * len(names) > _THREADED_CELLS
-    return _in_threads(one, names, is_worth_it=is_large)
+    return in_threads(one, names, is_worth_it=is_large)
 
 
 def _dtype(side: Side, name: str) -> str:
     if side.frame is not None:
         return side.frame.column(name).dtype
     return str((side.profile or {})["columns"][name]["dtype"])
-
-
-def _in_threads(work: Callable[[Any], T], items: Iterable[Any], *, is_worth_it: bool) -> list[T]:
-    workers = min(os.cpu_count() or 1, _MAX_THREADS)
-    if not is_worth_it or workers < 2:
-        return [work(item) for item in items]
-    with ThreadPoolExecutor(workers, thread_name_prefix="nbops-drift") as pool:
-        return list(pool.map(work, items))
 
 
 def _over_time(

@@ -10,10 +10,11 @@ from nbops.core.errors import InvalidInput, not_found
 from nbops.core.query import Compare, Field
 from nbops.core.records import Dataset
 from nbops.data.columns import Frame
-from nbops.data.datasets import find_dataset, read_data
+from nbops.data.datasets import find_dataset, is_reference, read_data
 from nbops.data.digest import column_digest
-from nbops.data.drifting.counting import Profile, family, profile_with_bins
+from nbops.data.drifting.counting import Profile, family
 from nbops.data.frames import read
+from nbops.data.profiling import profile_frame
 from nbops.store.workspace import Workspace
 
 _SNAPSHOTS = 1000  # of one number of rows, that data could be one of
@@ -70,10 +71,10 @@ def reference_side(data: Any, *, ws: Workspace, needs_data: bool) -> Side:
     side = _known_side(data, ws=ws)
     if side is None:
         frame = read(data)
-        side = Side(profile_with_bins(frame), frame)
+        side = Side(profile_frame(frame), frame)
     elif side.dataset is not None and (needs_data or not _has_bins(side.profile)):
         frame = _stored(side.dataset, why="" if needs_data else "its profile has no bins")
-        side = Side(profile_with_bins(frame), frame, side.dataset)
+        side = Side(profile_frame(frame), frame, side.dataset)
     if needs_data and side.frame is None:
         raise InvalidInput(
             "multivariate=True needs the rows of the reference, not only its profile",
@@ -113,7 +114,7 @@ def current_side(data: Any, *, ws: Workspace, needs_data: str) -> Side:
 
 def _known_side(data: Any, *, ws: Workspace) -> Side | None:
     """Return the side of a dataset or of a profile; None for data."""
-    if isinstance(data, str | Dataset):
+    if is_reference(data):
         dataset = find_dataset(data, ws=ws)
         return Side(dataset.profile, None, dataset)
     if type(data).__name__ == "Profile" and hasattr(data, "to_dict"):
