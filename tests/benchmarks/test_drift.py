@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,14 +21,14 @@ import numpy as np
 import pandas as pd
 
 import nbops as nb
-from nbops.data.drifting.counting import profile_with_bins
+from nbops.data.profiling import profile_frame
 from nbops.data.frames import read
 
 nb.init(tempfile.mkdtemp())
 rows, columns = int(sys.argv[1]), int(sys.argv[2])
 random = np.random.default_rng(0)
 make = lambda: pd.DataFrame(random.normal(size=(columns, rows)).T, columns=[f"c{i}" for i in range(columns)])
-profile = profile_with_bins(read(make()))  # what a snapshot keeps
+profile = profile_frame(read(make()))  # what a snapshot keeps
 current = make()
 for _ in range(5):
     begin = time.perf_counter()
@@ -53,13 +54,11 @@ def _seconds(*arguments: object) -> list[float]:
 
 @pytest.mark.parametrize(("rows", "columns", "goal"), [(1_000_000, 50, "≤ 1.2 s"), (10_000, 50, "≤ 0.05 s")])
 def test_drift_against_a_stored_profile(rows: int, columns: int, goal: str, bench: Any) -> None:
-    try:
-        import evidently  # noqa: F401
-    except ImportError:
-        peers, found = {}, _seconds(rows, columns)
+    peers: dict[str, float] = {}
+    if find_spec("evidently"):
+        *found, peers["Evidently, from both tables"] = _seconds(rows, columns, "evidently")
     else:
-        *found, theirs = _seconds(rows, columns, "evidently")
-        peers = {"Evidently, from both tables": theirs}
+        found = _seconds(rows, columns)
     bench.row(GROUP, f"{rows:,} rows × {columns} columns against a stored profile", ours=median(found), unit="s",
               peers=peers, goal=goal)  # fmt: skip
 
