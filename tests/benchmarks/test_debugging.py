@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 GROUP = "Debugging"
-PROCESSES, ROUNDS, WARM, STEPS, FIRST = 2, 12, 24, 16, 400
+PROCESSES, ROUNDS, WARM, STEPS, FIRST = 2, 7, 24, 16, 400
 VARIANTS = ("none", "nbops", "wandb", "wandb-10", "tensorboard-10", "anomaly")
 NAMES = {
     "none": "nothing, measured alike",
