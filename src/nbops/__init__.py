@@ -42,8 +42,8 @@ _NAMES = {
     "purge": "nbops.tracking.trashing",
     # data
     "snapshot": "nbops.data.datasets",
-    "split": "nbops.data.splitting",
-    "leaks": "nbops.data.leaking",
+    "split": "nbops.data.splits.making",
+    "leaks": "nbops.data.leakage.finding",
     "check": "nbops.data.checking",
     "checks": "nbops.data.checking",
     "label_issues": "nbops.data.labels.confident",

@@ -16,8 +16,8 @@ from nbops.core.errors import CheckFailed, InvalidInput, NotFound
 from nbops.core.records import CheckReport, CheckResult, Verdict
 from nbops.data.frames import read
 from nbops.data.leaf import LEAKS, Sample
-from nbops.data.nearby import near_numbers
-from nbops.data.power import power_of, read_sides
+from nbops.data.leakage.nearby import near_numbers
+from nbops.data.leakage.power import power_of, read_sides
 from nbops.store.workspace import Workspace
 
 RNG = np.random.default_rng(11)

@@ -12,11 +12,11 @@ import pytest
 import nbops as nb
 from nbops.core.errors import CheckFailed, InvalidInput, NotFound
 from nbops.data import expect
-from nbops.data.facts import Facts
 from nbops.data.frames import read
-from nbops.data.judging import judge_all
 from nbops.data.learned.columns import shape
 from nbops.data.rules.base import Rule
+from nbops.data.rules.facts import Facts
+from nbops.data.rules.judging import judge_all
 
 
 def orders(rows: int, *, seed: int = 0) -> pd.DataFrame:

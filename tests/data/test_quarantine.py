@@ -154,7 +154,7 @@ def test_a_crash_passes_nothing() -> None:
 
 
 def test_data_that_cannot_be_cut_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="cannot take rows out of a set"):
+    with pytest.raises(InvalidInput, match="cannot take rows out of set"):
         take_rows({1, 2}, np.array([0]))
     with pytest.raises(NotFound):
         nb.quarantine(people(), suite=["no-such-check"])

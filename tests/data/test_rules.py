@@ -15,11 +15,11 @@ import nbops as nb
 from nbops.core.errors import InvalidInput
 from nbops.core.records import CheckResult
 from nbops.data import expect
-from nbops.data.facts import Facts, among, hashes_of, text_lengths
 from nbops.data.frames import read
-from nbops.data.judging import judge
 from nbops.data.leaf import Located
 from nbops.data.rules.base import Rule, kebab
+from nbops.data.rules.facts import Facts, among, hashes_of, text_lengths
+from nbops.data.rules.judging import judge
 
 DAYS = ["2024-01-01", "2024-01-02", "2024-01-04"]
 
@@ -252,7 +252,7 @@ def test_a_rule_may_hold_in_one_environment_only(workspace: Any) -> None:
     ],
 )
 def test_conditions_are_the_query_language_over_columns(when: str, rows: list[int]) -> None:
-    from nbops.data.conditions import rows_where
+    from nbops.data.rules.conditions import rows_where
 
     frame = pl.DataFrame(
         {
@@ -266,7 +266,7 @@ def test_conditions_are_the_query_language_over_columns(when: str, rows: list[in
 
 @pytest.mark.parametrize("when", ["n > 'x'", "t > 3", "'x' in n", "X > 1", "d > 'soon'"])
 def test_a_condition_that_cannot_be_compared_is_an_error(when: str) -> None:
-    from nbops.data.conditions import rows_where
+    from nbops.data.rules.conditions import rows_where
 
     data = {"n": [1], "t": ["x"], "X": np.zeros((1, 2, 2)), "d": dates("2024-01-01")}
     with pytest.raises(InvalidInput, match="Compare it with values of its own type"):

@@ -18,7 +18,7 @@ import nbops as nb
 from nbops.core.errors import InvalidInput
 from nbops.core.records import Link
 from nbops.core.splits import Look
-from nbops.data.sealing import optimism, say_optimism, share_error
+from nbops.data.splits.sealing import optimism, say_optimism, share_error
 from nbops.store.context import inside_run
 from nbops.store.workspace import Workspace
 

@@ -21,9 +21,9 @@ from nbops.core.records import Link
 from nbops.core.splits import SplitRecord
 from nbops.data.columns import Column
 from nbops.data.frames import read
-from nbops.data.identity import found_in, from_hex, identities, to_hex
-from nbops.data.proving import moved, spread_of, summarised
-from nbops.data.sides import TEST, TRAIN, VAL, Strata, by_hash, by_rank, folds_by_rank
+from nbops.data.splits.identity import found_in, from_hex, identities, to_hex
+from nbops.data.splits.proving import moved, spread_of, summarised
+from nbops.data.splits.sides import TEST, TRAIN, VAL, Strata, by_hash, by_rank, folds_by_rank
 from nbops.store.context import inside_run
 from nbops.store.workspace import Workspace
 
@@ -342,7 +342,7 @@ def test_data_of_another_length_or_sort_is_refused(workspace: Workspace) -> None
     split = nb.split(np.arange(10), name="ten")
     with pytest.raises(InvalidInput, match="split 'ten' is of 10 rows, the data has 11\nSplit this data"):
         split.take(np.arange(11))
-    with pytest.raises(InvalidInput, match="cannot take rows of a object"):
+    with pytest.raises(InvalidInput, match="cannot take rows out of object"):
         split.take(object())
     with pytest.raises(InvalidInput, match="split 'ten' has no folds\nMake them with"):
         _ = split.folds

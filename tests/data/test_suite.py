@@ -140,9 +140,9 @@ def test_a_suite_tells_what_changed_since_another() -> None:
 
 
 def test_a_kind_of_rule_must_say_how_it_looks() -> None:
-    from nbops.data.facts import Facts
     from nbops.data.frames import read
     from nbops.data.rules.base import Rule
+    from nbops.data.rules.facts import Facts
 
     with pytest.raises(NotImplementedError):
         Rule().look(Facts(read({"a": [1]})))

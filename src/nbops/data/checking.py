@@ -19,11 +19,11 @@ from nbops.core.records import CheckReport, CheckResult, Dataset, Link, Verdict,
 from nbops.data.columns import Frame
 from nbops.data.datasets import Hashed, find_dataset, is_reference, known_dataset, read_data
 from nbops.data.frames import read
-from nbops.data.judging import judge_all
 from nbops.data.leaf import LEAKS, Check, Located, Sample, checks, result
 from nbops.data.profiles.profile import Profile
 from nbops.data.profiling import profile_frame
 from nbops.data.rules.base import Rule
+from nbops.data.rules.judging import judge_all
 from nbops.data.suite import Suite
 from nbops.store.context import current_cell_id, current_run
 from nbops.store.workspace import Workspace, workspace

@@ -15,8 +15,8 @@ import numpy as np
 from nbops.core.records import CheckResult, Verdict
 from nbops.core.registry import Registry
 from nbops.data.columns import Column, Frame, Mask
-from nbops.data.facts import Facts
 from nbops.data.profiling import profile_frame
+from nbops.data.rules.facts import Facts
 
 Outcome = bool | CheckResult | Iterable[CheckResult] | None
 Check = Callable[..., Outcome]

@@ -12,12 +12,12 @@ from nbops.core.records import Dataset, Verdict
 from nbops.data import expect
 from nbops.data.columns import Frame
 from nbops.data.datasets import read_data
-from nbops.data.facts import Facts
 from nbops.data.frames import read
-from nbops.data.judging import judge_all
 from nbops.data.learned.columns import column_options
 from nbops.data.learned.relations import relation_options
 from nbops.data.learned.trials import BLOCKS, Option, Trials, changed, random_trials, time_trials
+from nbops.data.rules.facts import Facts
+from nbops.data.rules.judging import judge_all
 from nbops.data.suite import Dropped, Suite
 
 FEWEST_ROWS = 40

@@ -43,6 +43,20 @@ def take_rows(native: Any, positions: Array) -> Any:
     return _taken(native, positions)
 
 
+def count_rows(data: Any) -> int:
+    """Return the number of rows of a frame, array, tensor, list, pair or dict of these; the first entry tells."""
+    if isinstance(data, Mapping):
+        return count_rows(next(iter(data.values()))) if data else 0
+    if isinstance(data, tuple):
+        return count_rows(data[0]) if data else 0
+    shape = getattr(data, "shape", None)
+    if shape is not None and len(shape):
+        return int(shape[0])
+    if hasattr(data, "__len__"):
+        return len(data)
+    raise _uncut(data)
+
+
 def settled(data: Any) -> Any:
     """Return data with lazy frames collected, so that their rows have one order however often they are looked at."""
     import narwhals as nw
@@ -56,16 +70,19 @@ def settled(data: Any) -> Any:
     return frame.collect().to_native() if isinstance(frame, nw.LazyFrame) else data
 
 
+def _uncut(data: Any) -> InvalidInput:
+    return InvalidInput(
+        f"cannot take rows out of {type(data).__name__}", hint="Pass a data frame, an array or a dict of columns."
+    )
+
+
 def _taken(native: Any, positions: Array) -> Any:
     import narwhals as nw
 
     try:
         frame: Any = nw.from_native(native, allow_series=True)
     except TypeError:
-        raise InvalidInput(
-            f"cannot take rows out of a {type(native).__name__}",
-            hint="Pass a data frame, an array or a dict of columns.",
-        ) from None
+        raise _uncut(native) from None
     if isinstance(frame, nw.DataFrame) and not frame.columns:
         return native
     return frame[positions].to_native() if len(positions) else frame.head(0).to_native()

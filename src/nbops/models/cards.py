@@ -7,7 +7,7 @@ from typing import Any
 
 from nbops.core.query import Compare, Field
 from nbops.core.records import Dataset, Run, Signature
-from nbops.data.sealing import looks_at, looks_of, say_optimism
+from nbops.data.splits.sealing import looks_at, looks_of, say_optimism
 from nbops.models.parity import ParityReport
 from nbops.models.signature import describe
 from nbops.store.workspace import Workspace

@@ -19,7 +19,7 @@ import msgspec
 from nbops.core.errors import InvalidInput, NotFound, UnfaithfulExport
 from nbops.core.ids import new_id
 from nbops.core.records import Artifact, ModelVersion, Run, Signature
-from nbops.data.sealing import look_tags
+from nbops.data.splits.sealing import look_tags
 from nbops.models.aliases import move
 from nbops.models.bundle import MEDIA_TYPE, Manifest, environment, pack, read_manifest
 from nbops.models.cards import write_card

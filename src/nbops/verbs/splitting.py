@@ -36,7 +36,7 @@ def split(
 ) -> Any:  # fmt: skip
     """Split data into train, val and test so that a row keeps its side."""
     data = call.variable(variable)
-    from nbops.data.splitting import split as make
+    from nbops.data.splits.making import split as make
 
     return make(
         data, test=_size(test), val=_size(val), key=key or None, stratify=stratify or None, group=group or None,
@@ -61,7 +61,7 @@ def leaks(
     only: list[str],
 ) -> Any:  # fmt: skip
     """Look for leaks between train and test."""
-    from nbops.data.leaking import leaks as look
+    from nbops.data.leakage.finding import leaks as look
 
     return look(call.variable(train), call.variable(test), label=label, group=group or None, time=time or None,
                 split=split, suite=only or None)  # fmt: skip

@@ -88,7 +88,7 @@ def _percent(share: float) -> str:
 
 def _looks(record: SplitRecord) -> list[Part]:
     """Return how often a sealed test set was looked at, what that does to a score, and the last looks."""
-    from nbops.data.sealing import say_optimism  # it brings the store along
+    from nbops.data.splits.sealing import say_optimism  # it brings the store along
 
     if record.status != SEALED:
         return []
@@ -132,7 +132,7 @@ def show_look(value: Look) -> Bundle:
 
 def looks_of_run(run: str) -> list[Part]:
     """Return what the card of a run says of the sealed test sets that it looked at."""
-    from nbops.data.sealing import say_optimism
+    from nbops.data.splits.sealing import say_optimism
 
     mine = related(Look, "parent", run, limit=100)
     ws = current_workspace()

@@ -9,8 +9,8 @@ import numpy as np
 
 from nbops.core.records import CheckResult
 from nbops.data.columns import Column, Mask
-from nbops.data.facts import texts
 from nbops.data.leaf import Sample, checks, judged, percent
+from nbops.data.rules.facts import texts
 
 _TEXT = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4}|\d{2})(\D.*)?")
 _DAY = np.timedelta64(1, "D")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from nbops.core.records import CheckResult
-from nbops.data.identity import found_in, identities
 from nbops.data.leaf import Sample, checks, judged, percent, skipped
-from nbops.data.proving import spread_of
+from nbops.data.splits.identity import found_in, identities
+from nbops.data.splits.proving import spread_of
 
 
 @checks.register("duplicates-across")

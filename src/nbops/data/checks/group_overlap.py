@@ -10,9 +10,9 @@ import numpy as np
 
 from nbops.core.records import CheckResult, Verdict
 from nbops.data.columns import Column, Frame
-from nbops.data.identity import found_in, identities
 from nbops.data.leaf import Sample, checks, judged, percent, result, skipped
-from nbops.data.proving import spread_of
+from nbops.data.splits.identity import found_in, identities
+from nbops.data.splits.proving import spread_of
 
 # the last word of a column's name that says whom or what a row is about
 _ENTITY = re.compile(

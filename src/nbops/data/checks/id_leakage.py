@@ -9,7 +9,7 @@ import numpy as np
 from nbops.core.records import CheckResult
 from nbops.data.columns import Column
 from nbops.data.leaf import Sample, checks, judged, skipped
-from nbops.data.power import noise_of, power_of, read_sides
+from nbops.data.leakage.power import noise_of, power_of, read_sides
 
 
 @checks.register("id-leakage")

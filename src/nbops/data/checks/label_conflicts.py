@@ -6,8 +6,8 @@ import numpy as np
 
 from nbops.core.records import CheckResult
 from nbops.data.columns import Frame, Hashes
-from nbops.data.identity import identities
 from nbops.data.leaf import Sample, checks, judged, percent, skipped
+from nbops.data.splits.identity import identities
 
 
 @checks.register("label-conflicts")

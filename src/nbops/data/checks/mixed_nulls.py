@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from nbops.core.records import CheckResult
-from nbops.data.facts import among, hashes_of, texts
 from nbops.data.leaf import Sample, checks, judged
+from nbops.data.rules.facts import among, hashes_of, texts
 
 SPELLINGS = frozenset(
     ("", "-", "--", "---", "?", ".",

@@ -7,10 +7,10 @@ import numpy as np
 from nbops.core.records import CheckResult
 from nbops.core.splits import SplitRecord
 from nbops.data.columns import Frame, Hashes
-from nbops.data.identity import identities
 from nbops.data.leaf import Sample, checks, judged, percent, skipped
-from nbops.data.proving import moved
-from nbops.data.sides import TEST, TRAIN
+from nbops.data.splits.identity import identities
+from nbops.data.splits.proving import moved
+from nbops.data.splits.sides import TEST, TRAIN
 
 
 @checks.register("moved-rows")

@@ -6,10 +6,10 @@ import numpy as np
 
 from nbops.core.records import CheckResult
 from nbops.data.columns import Frame, Mask
-from nbops.data.identity import found_in, identities
 from nbops.data.leaf import Sample, checks, judged, percent, skipped
-from nbops.data.nearby import near_numbers, near_texts
-from nbops.data.proving import spread_of
+from nbops.data.leakage.nearby import near_numbers, near_texts
+from nbops.data.splits.identity import found_in, identities
+from nbops.data.splits.proving import spread_of
 
 _FEWEST = 2  # one pair may be chance
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from nbops.core.records import CheckResult
 from nbops.data.columns import Column, Mask, hashes
-from nbops.data.facts import among, hashes_of
 from nbops.data.leaf import Sample, checks, judged, percent, result, skipped
 from nbops.data.profiling import MAX_CATEGORIES, value_counts
+from nbops.data.rules.facts import among, hashes_of
 
 
 @checks.register("outside-baseline")

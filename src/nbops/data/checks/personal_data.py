@@ -9,8 +9,8 @@ import numpy as np
 
 from nbops.core.records import CheckResult
 from nbops.data.columns import Array, Column
-from nbops.data.facts import texts
 from nbops.data.leaf import Sample, checks, judged, percent
+from nbops.data.rules.facts import texts
 
 _MOST_TEXTS = 20_000
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)*\.[A-Za-z]{2,}")

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from nbops.core.records import CheckResult
-from nbops.data.facts import texts
 from nbops.data.leaf import Sample, checks, judged, percent
+from nbops.data.rules.facts import texts
 
 
 @checks.register("string-mismatch")

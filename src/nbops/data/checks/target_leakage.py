@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from nbops.core.records import CheckResult
 from nbops.data.leaf import Sample, checks, judged, result, skipped
-from nbops.data.power import Power, noise_of, power_of, read_sides
+from nbops.data.leakage.power import Power, noise_of, power_of, read_sides
 
 _MEASURE = {"binary": "2 AUC − 1", "classes": "lambda", "number": "rank correlation"}
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from nbops.core.records import CheckResult
 from nbops.data.leaf import Sample, checks, judged, percent, skipped
-from nbops.data.moments import read_times
+from nbops.data.splits.moments import read_times
 
 
 @checks.register("time-overlap")

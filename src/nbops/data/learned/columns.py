@@ -12,8 +12,8 @@ import numpy as np
 
 from nbops.data import expect
 from nbops.data.columns import Array, Column, Mask
-from nbops.data.facts import Facts, texts
 from nbops.data.learned.trials import Option, Trials, among_learned, by_share
+from nbops.data.rules.facts import Facts, texts
 from nbops.data.rules.values import latest_now
 from nbops.data.tails import beyond
 
@@ -265,7 +265,7 @@ def _dates(facts: Facts, column: Column, trials: Trials) -> Options:
     if not (values > latest_now(column)).any():
         yield [Option(expect.NotInFuture(column.name), trials.quiet())]
     if len(values) >= 20 and (values[1:] >= values[:-1]).all() and (values[1:] > values[:-1]).any():
-        yield [Option(expect.Increasing(column.name), trials.quiet())]
+        yield [Option(expect.Increasing(column.name, severity="warn"), trials.quiet())]
 
 
 def _unique(facts: Facts, column: Column, trials: Trials) -> Options:
@@ -286,7 +286,7 @@ def _unique(facts: Facts, column: Column, trials: Trials) -> Options:
         return
     yield [Option(expect.Unique(column.name), trials.quiet())]
     if column.is_number and (column.values[1:] > column.values[:-1]).all():
-        yield [Option(expect.Increasing(column.name), trials.quiet())]
+        yield [Option(expect.Increasing(column.name, severity="warn"), trials.quiet())]  # another order is no fault
 
 
 def _room(facts: Facts, column: Column) -> float:

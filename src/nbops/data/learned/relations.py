@@ -9,8 +9,8 @@ import numpy as np
 
 from nbops.data import expect
 from nbops.data.columns import Array, Column
-from nbops.data.facts import Facts
 from nbops.data.learned.trials import Option, Trials
+from nbops.data.rules.facts import Facts
 
 MAX_COLUMNS = 24  # pairs are many: more columns are not tried
 _GLANCE = 5000  # rows that are enough to see that most pairs of columns have no such rule

@@ -16,7 +16,7 @@ import numpy as np
 from nbops.core.errors import InvalidInput, QuerySyntaxError
 from nbops.core.query import parse
 from nbops.data.columns import Mask
-from nbops.data.facts import Facts
+from nbops.data.rules.facts import Facts
 
 SEVERITIES = ("info", "warn", "fail")
 OPTIONS = ("max_share", "severity", "when", "by", "environments", "false_alarms")

@@ -8,9 +8,9 @@ import numpy as np
 
 from nbops.data.columns import Array, Mask, hashes, row_hashes
 from nbops.data.datasets import read_data
-from nbops.data.facts import Facts, Unfit, among
 from nbops.data.frames import read
 from nbops.data.rules.base import ColumnRule, ColumnsRule, Outcome, check_order, of_mask, span
+from nbops.data.rules.facts import Facts, Unfit, among
 
 
 class Unique(ColumnRule, frozen=True, kw_only=True):

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nbops.core.errors import InvalidInput
-from nbops.data.facts import Facts
 from nbops.data.frames import read
 from nbops.data.rules.base import ColumnRule, ColumnsRule, Outcome, Rule, check_order, listed, of_mask, span
+from nbops.data.rules.facts import Facts
 from nbops.data.rules.values import moment
 
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}

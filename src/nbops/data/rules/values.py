@@ -11,8 +11,8 @@ import numpy as np
 
 from nbops.core.errors import InvalidInput
 from nbops.data.columns import Array, Column, Mask
-from nbops.data.facts import Facts, Unfit, among, hashes_of, texts
 from nbops.data.rules.base import ColumnRule, Outcome, check_order, listed, of_mask, span
+from nbops.data.rules.facts import Facts, Unfit, among, hashes_of, texts
 
 TYPES = (
     "int", "float", "number", "bool", "text", "date", "datetime", "duration", "time", "decimal", "bytes", "object",

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from nbops.data.columns import Array, Column, Frame, Mask
-from nbops.data.identity import identities
-from nbops.data.proving import spread_of
+from nbops.data.splits.identity import identities
+from nbops.data.splits.proving import spread_of
 
 MOST_ROWS = 100_000  # of a side: more make the measure no better, only slower
 MOST_CLASSES = 20  # of whole numbers: more are a quantity

@@ -10,10 +10,10 @@ import numpy as np
 from nbops.core.errors import InvalidInput, did_you_mean
 from nbops.core.records import CheckResult, Verdict
 from nbops.data.columns import Array, Column, Mask
-from nbops.data.conditions import columns_of, rows_where
-from nbops.data.facts import Facts, Unfit
 from nbops.data.leaf import percent, result, skipped
 from nbops.data.rules.base import Outcome, Rule
+from nbops.data.rules.conditions import columns_of, rows_where
+from nbops.data.rules.facts import Facts, Unfit
 
 MAX_SEGMENTS = 1000
 _VERDICTS = {"fail": Verdict.FAIL, "warn": Verdict.WARN, "info": Verdict.PASS}

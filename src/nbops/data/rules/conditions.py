@@ -14,7 +14,7 @@ import numpy as np
 from nbops.core.errors import InvalidInput
 from nbops.core.query import Both, Compare, IsSet, Node, Not, parse
 from nbops.data.columns import Array, Column, Mask
-from nbops.data.facts import Facts, Unfit, among, hashes_of, texts
+from nbops.data.rules.facts import Facts, Unfit, among, hashes_of, texts
 
 _OPS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbops.data.columns import Array, Column, Frame, Hashes, Mask, mixed
-from nbops.data.identity import found_in, identities
-from nbops.data.proving import spread_of
+from nbops.data.splits.identity import found_in, identities
+from nbops.data.splits.proving import spread_of
 
 LONG_TEXT = 20  # characters on average: a text column, not a set of categories
 _DIRECTIONS = 4

@@ -12,7 +12,7 @@ import numpy as np
 
 from nbops.core.errors import InvalidInput
 from nbops.data.columns import Array, Column
-from nbops.data.sides import LEFT_OUT, TEST, TRAIN, VAL, Codes
+from nbops.data.splits.sides import LEFT_OUT, TEST, TRAIN, VAL, Codes
 
 _NANOS = {"D": 86_400 * 10**9, "s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 _WORDS = {"w": 7 * 86_400, "d": 86_400, "h": 3_600, "min": 60, "s": 1}  # seconds

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from nbops.data.columns import BLOCK, Array, Hashes, mixed
-from nbops.data.identity import SAMPLE, found_in, from_hex, to_hex
-from nbops.data.moments import Times
-from nbops.data.sides import LEFT_OUT, SIDES, TEST, TRAIN, VAL, Codes, Strata
+from nbops.data.splits.identity import SAMPLE, found_in, from_hex, to_hex
+from nbops.data.splits.moments import Times
+from nbops.data.splits.sides import LEFT_OUT, SIDES, TEST, TRAIN, VAL, Codes, Strata
 
 LARGE_STRATUM = 200  # rows; below, one row is more than half a point
 _WORST = 5  # strata that are named

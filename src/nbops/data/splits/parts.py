@@ -15,11 +15,11 @@ from nbops.core.records import CheckReport, Dataset
 from nbops.core.splits import SEALED, SplitRecord
 from nbops.data.columns import Array, Mask
 from nbops.data.datasets import read_data
-from nbops.data.moments import TimeFolds
-from nbops.data.sealing import SealedTest
-from nbops.data.sides import SIDES, TEST, TRAIN, VAL, Codes
-from nbops.data.sides import Folds as FoldOf
-from nbops.data.taking import count_rows, take_rows
+from nbops.data.rows import count_rows, settled, take_rows
+from nbops.data.splits.moments import TimeFolds
+from nbops.data.splits.sealing import SealedTest
+from nbops.data.splits.sides import SIDES, TEST, TRAIN, VAL, Codes
+from nbops.data.splits.sides import Folds as FoldOf
 from nbops.store.context import current_run
 from nbops.store.workspace import workspace
 
@@ -175,6 +175,7 @@ class Split(Shown):
         """
         if isinstance(data, str | Dataset):
             data = read_data(data)
+        data = settled(data)
         rows = count_rows(data)
         if rows != len(self._codes):
             raise InvalidInput(f"split '{self.name}' is of {len(self._codes):,} rows, the data has {rows:,}",
@@ -212,9 +213,10 @@ class Split(Shown):
 
         No score is made, so no look is counted.
         """
-        from nbops.data.leaking import leaks
+        from nbops.data.leakage.finding import leaks
 
         names = {what: self._named(what) for what in ("group", "time")}
+        data = settled(data)
         train, test = take_rows(data, self.train), take_rows(data, self._test_positions())
         return leaks(
             train, test, label=label, group=group or names["group"], time=time or names["time"], name=self.name

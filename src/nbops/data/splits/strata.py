@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from nbops.core.errors import InvalidInput
 from nbops.data.columns import Column
-from nbops.data.identity import identities, salted
 from nbops.data.objects import from_text
-from nbops.data.sides import Strata
+from nbops.data.splits.identity import identities, salted
+from nbops.data.splits.sides import Strata
 
 MOST_VALUES = 200  # of a column that is taken as it is
 _BINS = 10

@@ -21,10 +21,10 @@ from nbops.core.splits import OPEN, SEALED, SplitRecord, base_name
 from nbops.data.columns import Column, Frame, Hashes
 from nbops.data.datasets import Hashed, known_dataset, read_data
 from nbops.data.frames import read
-from nbops.data.identity import identities, salted
-from nbops.data.moments import TimeFolds, Times, by_time, folds_by_time, read_times, ticks_of
-from nbops.data.parts import Split
-from nbops.data.proving import (
+from nbops.data.splits.identity import identities, salted
+from nbops.data.splits.moments import TimeFolds, Times, by_time, folds_by_time, read_times, ticks_of
+from nbops.data.splits.parts import Split
+from nbops.data.splits.proving import (
     duplicates_across,
     groups_cut,
     moved,
@@ -32,8 +32,8 @@ from nbops.data.proving import (
     summarised,
     time_proof,
 )  # fmt: skip
-from nbops.data.sides import TRAIN, Codes, Folds, Strata, by_hash, by_rank, folds_by_hash, folds_by_rank
-from nbops.data.strata import read_strata
+from nbops.data.splits.sides import TRAIN, Codes, Folds, Strata, by_hash, by_rank, folds_by_hash, folds_by_rank
+from nbops.data.splits.strata import read_strata
 from nbops.store.context import current_cell_id, current_run
 from nbops.store.workspace import Workspace, workspace
 

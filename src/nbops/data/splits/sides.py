@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbops.data.columns import BLOCK, Array, Hashes
-from nbops.data.identity import salted
+from nbops.data.splits.identity import salted
 
 TRAIN, VAL, TEST, LEFT_OUT = 0, 1, 2, 3
 _MIXTURES = 4  # units are told apart by how much of them is of one stratum, in quarters

@@ -1,0 +1,1 @@
+"""Leaks between what is learned from and what is judged by."""
