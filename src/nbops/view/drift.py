@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from nbops.core.display import Bundle
 from nbops.core.ids import short_id
-from nbops.data.drifting.bars import Bar
-from nbops.data.drifting.found import ColumnDrift, DriftReport, Multivariate, excess
 from nbops.view.bundles import bundle
 from nbops.view.cards import Card, Chip, Drawing, Facts, Grid, Mono, Note, Part, Picture, chip
 from nbops.view.figures import COLOURS, Figure, Line
 from nbops.view.format import cut, duration, number, plural, quantity, some
 from nbops.view.text import table
+
+if TYPE_CHECKING:
+    from nbops.data.drifting.bars import Bar
+    from nbops.data.drifting.found import ColumnDrift, DriftReport, Multivariate
 
 _WORST = 10  # columns shown before the others are told by their number
 _LINES = 5
@@ -40,6 +43,8 @@ def show_drift(value: DriftReport) -> Bundle:
 
 
 def _order(column: ColumnDrift) -> tuple[bool, float]:
+    from nbops.data.drifting.found import excess  # views are listed without what they show
+
     return column.verdict == "new", -excess(column)
 
 

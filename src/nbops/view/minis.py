@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-import numpy as np
-
 from nbops.view.format import cut, number, text
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -52,6 +50,8 @@ def shape_of(figures: Mapping[str, Any], *, bars: int = _BARS) -> Shape | None:
     is_cut = bool(far > near and high - low > _FAR * (far - near))
     if is_cut:
         low, high = near, far
+    import numpy as np  # views are listed without it
+
     grid = np.linspace(low, high, bars + 1)
     upto = np.interp(grid, edges, np.cumsum(counts))
     if not is_cut:
