@@ -144,7 +144,7 @@ def test_a_kind_of_rule_must_say_how_it_looks() -> None:
     from nbops.data.rules.base import Rule
     from nbops.data.rules.facts import Facts
 
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(NotImplementedError, match="Rule is a kind of rule without a method look"):
         Rule().look(Facts(read({"a": [1]})))
 
 

@@ -253,8 +253,9 @@ def test_one_batch_of_evaluation_with_a_loss_is_found(digits: Data) -> None:
             with torch.no_grad():
                 F.cross_entropy(model(digits[0][:100]), digits[1][:100])
 
-    with nb.watch(model), pytest.warns(DebuggerWarning, match="evaluated-in-training-mode"):
+    with nb.watch(model) as watch, pytest.warns(DebuggerWarning, match="evaluated-in-training-mode"):
         loop()
+    assert [found.name for found in watch.diagnoses] == ["evaluated-in-training-mode"]
 
 
 def test_evaluation_in_evaluation_mode_is_no_finding(digits: Data) -> None:

@@ -7,7 +7,7 @@ from types import NoneType
 from typing import Any, Generic, TypeVar, overload
 
 from nbops.core.display import Shown
-from nbops.core.errors import MissingDependency
+from nbops.core.extras import pandas
 from nbops.core.query import SPACES
 
 R = TypeVar("R")
@@ -66,10 +66,7 @@ class Table(Shown, Sequence[R], Generic[R]):
 
         A column that most records lack holds None or NaN there.
         """
-        try:
-            import pandas as pd
-        except ImportError:
-            raise MissingDependency.of("pandas", "pandas") from None
+        pd = pandas()
         found = {name: _array(column) for name, column in _columns(self.records).items()}
         return pd.DataFrame(found, columns=list(found), copy=False)
 

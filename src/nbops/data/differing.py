@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from nbops.core.display import Shown
 from nbops.core.errors import InvalidInput, NotFound
+from nbops.core.extras import pandas
 from nbops.core.records import Dataset
 from nbops.data.columns import Column, Frame, Hashes, hashes, remixed, row_hashes
 from nbops.data.datasets import find_dataset, read_data
@@ -108,9 +109,14 @@ class DataDifference(Shown):
         return sum(c.cells or 0 for c in self.columns)
 
     def to_pandas(self) -> Any:
-        """Return the kept cells as a data frame: column, key, rows, before, after. Needs pandas."""
-        import pandas as pd
+        """Return the kept cells as a data frame: column, key, rows, before, after.
 
+        Raises
+        ------
+        MissingDependency
+            pandas is not installed.
+        """
+        pd = pandas()
         names = ["column", "key", "row_a", "row_b", "before", "after"]
         rows = [[getattr(c, name) for name in names] for c in self.cells]
         frame = pd.DataFrame(rows, columns=names)

@@ -100,6 +100,7 @@ def test_the_only_row_of_a_class_stays() -> None:
         ([0, "a"], [[0.5, 0.5], [0.1, 0.9]], None, "several types"),
         ([[0, 1], [1, 0]], [[0.5, 0.5], [0.1, 0.9]], None, "more than one axis"),
         ([], np.zeros((0, 2)), None, "no rows"),
+        ([0, None], [[0.5, 0.5], [0.1, 0.9]], None, "row 1 has no label"),
     ],
 )
 def test_what_cannot_be_read_is_named(labels: Any, table: Any, classes: Any, words: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from nbops.core.display import Shown
 from nbops.core.errors import not_found
+from nbops.core.extras import pandas
 from nbops.core.records import CheckReport, Verdict
 from nbops.data.drifting.bars import Bar, Histogram
 
@@ -220,12 +221,7 @@ class DriftReport(Shown):
         MissingDependency
             pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError:
-            from nbops.core.errors import MissingDependency
-
-            raise MissingDependency.of("pandas", "pandas") from None
+        pd = pandas()
         rows = [
             {
                 "kind": c.kind, "verdict": c.verdict, "effect": c.effect, "low": c.interval[0], "high": c.interval[1],

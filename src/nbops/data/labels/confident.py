@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from nbops.core.display import Shown
 from nbops.core.errors import InvalidInput
+from nbops.core.extras import pandas
+from nbops.data.labels.classes import is_nothing, numbered
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -64,9 +66,14 @@ class LabelIssues(Shown):
         return f"LabelIssues({len(self):,} of {self.total:,} labels, estimated noise {self.noise:.3g})"
 
     def to_pandas(self) -> Any:
-        """Return one row for each issue: row, given, suggested, score. Needs pandas."""
-        import pandas as pd
+        """Return one row for each issue: row, given, suggested, score.
 
+        Raises
+        ------
+        MissingDependency
+            pandas is not installed.
+        """
+        pd = pandas()
         return pd.DataFrame(
             {"row": self.rows, "given": self.given, "suggested": self.suggested, "score": self.scores}
         )  # fmt: skip
@@ -102,8 +109,8 @@ def label_issues(labels: Any, probabilities: Any, *, classes: Sequence[Any] | No
     """
     table = _probabilities(probabilities)
     given = _as_list(labels)
-    names = list(classes) if classes is not None else _sorted(given)
-    codes = _coded(given, names, table)
+    number = _numbers(given, classes, table)
+    names, codes = list(number), np.fromiter((number[label] for label in given), np.int64, len(given))
     counts = _rounded(_joint_counts(codes, table))
     found = _named(codes, table, counts)
     scores = table[found, codes[found]]
@@ -152,31 +159,21 @@ def _probabilities(probabilities: Any) -> Floats:
     return table
 
 
-def _sorted(labels: list[Any]) -> list[Any]:
-    unique = list(dict.fromkeys(labels))
-    try:
-        return sorted(unique)
-    except TypeError:  # labels of several types have no order of their own
-        raise InvalidInput(
-            "labels of several types have no order", hint="Pass classes= in the columns' order."
-        ) from None
-
-
-def _coded(labels: list[Any], names: list[Any], table: Floats) -> Codes:
+def _numbers(labels: list[Any], classes: Sequence[Any] | None, table: Floats) -> dict[Any, int]:
     if len(labels) != len(table):
         raise InvalidInput(
             f"{len(labels):,} labels and {len(table):,} rows of probabilities", hint="Pass one of each per row."
         )
-    if len(names) != table.shape[1]:
+    missing = next((row for row, label in enumerate(labels) if is_nothing(label)), None)
+    if missing is not None:
+        raise InvalidInput(f"row {missing} has no label", hint="Leave out the rows without one.")
+    number = numbered(labels, classes)
+    if len(number) != table.shape[1]:
         raise InvalidInput(
-            f"there are {len(names)} classes and {table.shape[1]} columns of probabilities",
+            f"there are {len(number)} classes and {table.shape[1]} columns of probabilities",
             hint="Pass classes= in the order of the columns.",
         )
-    number = {name: code for code, name in enumerate(names)}
-    unknown = next((label for label in labels if label not in number), None)
-    if unknown is not None:
-        raise InvalidInput(f"the label {unknown!r} is none of the classes", hint=f"The classes are {names[:10]}.")
-    return np.fromiter((number[label] for label in labels), np.int64, len(labels))
+    return number
 
 
 # ---- the joint of given and true labels ------------------------------------------------------------------------------

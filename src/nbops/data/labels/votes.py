@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbops.core.errors import InvalidInput
+from nbops.data.labels.classes import is_nothing, numbered
 
 NOTHING = -1
 _ENOUGH = 2
@@ -62,18 +63,14 @@ def read_votes(votes: Any, *, classes: Sequence[Any] | None = None) -> Votes:
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         raise InvalidInput(f"sources differ in length: {lengths}", hint="Give None where a source has no label.")
-    found = dict.fromkeys(v for values in columns.values() for v in values if not _is_nothing(v))
+    found = dict.fromkeys(v for values in columns.values() for v in values if not is_nothing(v))
     if not found:
         raise InvalidInput("no source gave any label", hint="Look at the columns: None and NaN are no label.")
-    names = list(classes) if classes is not None else _sorted(list(found))
-    number = {name: code for code, name in enumerate(names)}
-    unknown = next((label for label in found if label not in number), None)
-    if unknown is not None:
-        raise InvalidInput(f"the label {unknown!r} is none of the classes", hint=f"The classes are {names[:10]}.")
+    number = numbered(found, classes)
     codes = np.array(
-        [[NOTHING if _is_nothing(v) else number[v] for v in values] for values in columns.values()], np.int64
+        [[NOTHING if is_nothing(v) else number[v] for v in values] for values in columns.values()], np.int64
     ).T  # fmt: skip
-    return Votes(codes, tuple(names), tuple(columns))
+    return Votes(codes, tuple(number), tuple(columns))
 
 
 def _columns(votes: Any) -> dict[str, list[Any]]:
@@ -92,16 +89,3 @@ def _listed(values: Any) -> list[Any]:
         if hasattr(values, method):
             return list(getattr(values, method)())
     return list(values)
-
-
-def _is_nothing(value: Any) -> bool:
-    return (
-        value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
-    )
-
-
-def _sorted(labels: list[Any]) -> list[Any]:
-    try:
-        return sorted(labels)
-    except TypeError:
-        raise InvalidInput("labels of several types have no order", hint="Pass classes=.") from None

@@ -11,7 +11,8 @@ import msgspec
 
 from nbops.core.codec import decode, encode
 from nbops.core.display import Shown, mimebundle
-from nbops.core.errors import InvalidInput, MissingDependency
+from nbops.core.errors import InvalidInput
+from nbops.core.extras import pandas
 from nbops.data.profiles.alerts import Alert, alerts_of
 from nbops.data.profiles.merging import merged
 
@@ -144,10 +145,7 @@ class Profile(Shown):
         MissingDependency
             pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError:
-            raise MissingDependency.of("pandas", "pandas") from None
+        pd = pandas()
         rows = [_row(figures, self.rows) for figures in self.columns.values()]
         return pd.DataFrame(rows, index=pd.Index(list(self.columns), name="column", dtype="object"))
 

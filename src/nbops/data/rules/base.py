@@ -111,8 +111,8 @@ class Rule(
         return (self.about,) if self.about else ()
 
     def look(self, facts: Facts) -> Outcome:
-        """Look at the data; defined by each kind."""
-        raise NotImplementedError
+        """Look at the data; each kind says how."""
+        raise NotImplementedError(f"{type(self).__name__} is a kind of rule without a method look(facts)")
 
 
 class ColumnRule(Rule, frozen=True):

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbops.core.display import Shown
-from nbops.core.errors import MissingDependency, not_found
+from nbops.core.errors import not_found
+from nbops.core.extras import pandas
 from nbops.core.records import Run
 from nbops.store.workspace import workspace
 from nbops.tracking.comparing.associations import MIN_RUNS, Correlation, Importance, correlation, importance, number_of
@@ -147,10 +148,7 @@ class Comparison(Shown):
 
     def to_pandas(self) -> Any:
         """Return a pandas DataFrame: one row per run, columns ``params.…`` (what differs first) and ``metrics.…``."""
-        try:
-            import pandas as pd
-        except ImportError:
-            raise MissingDependency.of("pandas", "pandas") from None
+        pd = pandas()
         columns: dict[str, list[Any]] = {"id": [run.id for run in self.runs]}
         for row in self.params:
             columns[f"params.{row.name}"] = [None if value is ABSENT else value for value in row.values]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nbops.core.display import Shown
-from nbops.core.errors import MissingDependency
+from nbops.core.extras import pandas
 from nbops.core.records import Run
 from nbops.store.workspace import Workspace
 from nbops.tracking.segments import newest_view
@@ -66,10 +66,7 @@ class Overlay(Shown):
 
     def to_pandas(self) -> Any:
         """Return a pandas DataFrame: one row per step, one column per run."""
-        try:
-            import pandas as pd
-        except ImportError:
-            raise MissingDependency.of("pandas", "pandas") from None
+        pd = pandas()
         steps, values = self.aligned()
         return pd.DataFrame(values.T, index=pd.Index(steps, name="step"), columns=[c.label for c in self.curves])
 
