@@ -113,11 +113,13 @@ def test_quarantine(table: pl.DataFrame, bench: Any) -> None:
 
 def test_learning(table: pl.DataFrame, bench: Any) -> None:
     part = table[:100_000].select([f"f{i}" for i in range(10)] + ["id", "i0", "d0", "t0", "t1", "b0"])
+    assert nb.check(part, suite=nb.learn(part)).status == "pass"
     took = seconds(lambda: nb.learn(part), times=3)
     bench.row(GROUP, "learn rules with 400 trials each, 100 k × 16", ours=took, unit="s", peers={})
 
 
 def test_all_checks(table: pl.DataFrame, bench: Any) -> None:
     part = table[:100_000].select([f"f{i}" for i in range(10)] + ["id", "i0", "d0", "t0", "t1", "b0"])
+    assert len({found.check for found in nb.check(part, label="t0").results}) == 20
     took = seconds(lambda: nb.check(part, label="t0"), times=3)
     bench.row(GROUP, "all 20 checks, 100 k × 16", ours=took, unit="s", peers={})

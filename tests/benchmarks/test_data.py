@@ -77,7 +77,7 @@ def frame() -> Any:
 
 @pytest.mark.leaks("Evidently keeps an event loop")
 def test_profile_of_a_million_rows_in_memory(bench: Any, frame: Any) -> None:
-    nb.profile(frame.head(1000))
+    assert nb.profile(frame).columns["f0"]["mean"] == pytest.approx(frame["f0"].mean())
     ours = seconds(lambda: nb.profile(frame), 3)
     peers = {"pandas describe": seconds(lambda: frame.describe(include="all"), 1)}
     if find_spec("polars"):
@@ -133,6 +133,7 @@ def test_the_page_of_a_wide_table(bench: Any, tmp_path: Path) -> None:
     }
     begin = time.perf_counter()
     page = nb.profile(data).report(tmp_path / "page.html")
+    assert all(name in page.read_text(encoding="utf-8") for name in data)
     bench.row(GROUP, "profile of 27,000 rows × 80 columns, and its page", ours=time.perf_counter() - begin, unit="s",
               peers={}, goal="≤ 2 s")  # fmt: skip
     bench.row(GROUP, "the page of 27,000 rows × 80 columns (ydata-profiling, as reported by a user: 291 MB)",

@@ -175,6 +175,7 @@ def test_a_watched_step(bench: Any, kind: str, tmp_path: Path) -> None:
         _, after = worker.turn("none", FIRST // 2)
         firsts.append(took / (before + after))
         worker.leave()
+        assert worker.process.returncode == 0  # each watch looked at some steps, not at all, and had no error
     percent = {variant: 100 * (statistics.median(found) - 1) for variant, found in ratios.items()}
     step_ms = statistics.median(plain) * 1e3
     peers = {NAMES[variant]: percent[variant] for variant in VARIANTS if variant != "nbops"}

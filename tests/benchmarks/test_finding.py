@@ -239,6 +239,7 @@ def test_a_chart_of_a_million_points(bench: Any, tmp_path: Path) -> None:
         return mimebundle(nb.compare("a", "b").curves("loss"))
 
     for what, call in (("`nb.series`", chart), ("overlay of two by `nb.compare`", overlay)):
+        assert "<svg" in call()["text/html"]
         size = max(len(str(form).encode()) for form in call().values()) / 1000
         ours = median_ms(call, 5)
         said = f"{what}, 1,000,000 points each: read, thinned with all extremes, drawn ({size:.0f} kB)"

@@ -74,6 +74,8 @@ def test_log_call(bench: Any, mlflow: Any, tmp_path: Path) -> None:
         one = times_us(lambda: nb.log(loss=0.5), 20_000)
         ten_metrics = {f"m{i}": 0.5 for i in range(10)}
         ten = times_us(lambda: nb.log(**ten_metrics), 10_000)
+    assert len(nb.series("bench", "loss")) >= 20_000
+    assert len(nb.series("bench", "m9")) >= 10_000
     with mlflow.start_run():
         peer = times_us(lambda: mlflow.log_metric("loss", 0.5), 100)
         peer_ten = times_us(lambda: mlflow.log_metrics(ten_metrics), 50)
@@ -98,6 +100,8 @@ def test_points_folded_per_second(bench: Any, mlflow: Any, tmp_path: Path) -> No
         run.log_series("whole", None, values)
         nb.workspace().flush()
         arrays = len(values) / (time.perf_counter() - begin)
+    assert len(nb.series(run, "loss")) == POINTS
+    assert np.array_equal(nb.series(run, "whole").values, values)
     from mlflow.entities import Metric
 
     client = mlflow.MlflowClient()
@@ -153,6 +157,7 @@ def test_start_and_finish(bench: Any, mlflow: Any, tmp_path: Path) -> None:
         return (time.perf_counter() - begin) * 1e3
 
     ours = statistics.median(once(lambda: nb.run("bench")) for _ in range(50))
+    assert [run.status for run in nb.find("runs", "name == 'bench'", limit=50)] == ["FINISHED"] * 50
     peer = statistics.median(once(lambda: mlflow.start_run()) for _ in range(20))
     peers = {f"MLflow {mlflow.__version__}": peer}
     wandb = pytest.importorskip("wandb")
@@ -190,6 +195,7 @@ def test_the_hook_after_a_cell(bench: Any) -> None:
     for i in range(300):
         shell.run_cell(f"v{i} = v{i + 1} + len(big)\nnb.log(x={i})", store_history=True)
     shell.run_cell("nb.end();", store_history=True)
+    assert len(nb.series("cells", "x")) == 300
     shell.run_line_magic("unload_ext", "nbops")
     InteractiveShell.clear_instance()
     p50, p95 = float(np.percentile(took, 50)), float(np.percentile(took, 95))
