@@ -149,7 +149,8 @@ def diff_data(a: Any, b: Any, *, key: str | Sequence[str] | None = None) -> Data
     NotFound
         A key column that is not there.
     """
-    sides = [_side(one, other) for one, other in ((a, "a"), (b, "b"))]
+    is_alone = isinstance(a, str | Dataset) != isinstance(b, str | Dataset)
+    sides = [_side(one, "data" if is_alone else other) for one, other in ((a, "a"), (b, "b"))]
     if sides[0] is None or sides[1] is None:
         return None
     one, two = sides[0], sides[1]
