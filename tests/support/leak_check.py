@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE_S = 3.0
 DESCRIPTORS = Path("/proc/self/fd")
 
@@ -113,7 +115,17 @@ def endpoints_left(folder: Path) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_leaks(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+def _signals_stay() -> Iterator[None]:
+    """Put handlers of signals back, whatever a test did: one that swallows SIGINT would spoil a later test."""
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    yield
+    for number, handler in before.items():
+        if signal.getsignal(number) is not handler and handler is not None:
+            signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_leaks(request: pytest.FixtureRequest, tmp_path: Path, _signals_stay: None) -> Iterator[None]:
     marker = request.node.get_closest_marker("leaks")
     if marker is not None:
         if not marker.args:
