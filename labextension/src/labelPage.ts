@@ -62,7 +62,8 @@ export class LabelPage {
     this._enter = this._button('↵', '', { do: 'enter' });
     this._helper = this._button('?', _trans.__('Keys'), { do: 'help' });
     this._helper.setAttribute('aria-expanded', 'false');
-    this._actions.append(this._enter, this._undo, this._skip, this._helper);
+    const idle = el('span', 'jp-nbops-Label-idle', _trans.__('Click here to use the keys'));
+    this._actions.append(this._enter, this._undo, this._skip, this._helper, idle);
     this._help.hidden = true;
     this.node.append(
       this._head, this._bar, this._question, this._wrong, this._item, this._hint, this._classes, this._note,

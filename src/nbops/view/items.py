@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import struct
-import sys
 import zlib
 from collections.abc import Callable, Mapping
 from html import escape
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nbops.core.display import Bundle, mimebundle
+from nbops.core.display import Bundle
 from nbops.core.errors import InvalidInput
 from nbops.data.labels.items import IMAGES, SOUNDS, as_array, is_picture
 
@@ -153,15 +152,11 @@ def _png(array: Any) -> bytes:
 
 
 def _displayed(value: Any) -> Bundle:
-    """Return what a notebook would show of any object."""
-    if hasattr(value, "_repr_mimebundle_") and "IPython" not in sys.modules:
-        return mimebundle(value)
-    if "IPython" in sys.modules:
-        from IPython.core.formatters import DisplayFormatter
-        from IPython.core.getipython import get_ipython
+    """Return what a notebook would show of any object, with the formatters that its shell has."""
+    from IPython.core.formatters import DisplayFormatter
+    from IPython.core.getipython import get_ipython
 
-        shell = get_ipython()
-        formatter = (shell.display_formatter if shell is not None else None) or DisplayFormatter()
-        data, _ = formatter.format(value)  # type: ignore[no-untyped-call]
-        return dict(data)
-    return {"text/plain": repr(value)}
+    shell = get_ipython()
+    formatter = (shell.display_formatter if shell is not None else None) or DisplayFormatter()
+    data, _ = formatter.format(value)  # type: ignore[no-untyped-call]
+    return dict(data)

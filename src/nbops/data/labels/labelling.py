@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nbops.core.errors import InvalidInput
-from nbops.data.labels.choices import read_choices
+from nbops.data.labels.choices import Choice, read_choices
 from nbops.data.labels.confident import LabelIssues
-from nbops.data.labels.items import read_items
+from nbops.data.labels.items import Items, read_items
 from nbops.data.labels.keeping import open_set
 from nbops.data.labels.queue import Taste, make_queue
 from nbops.data.labels.session import LiveLabelling, Manner
@@ -20,63 +20,48 @@ from nbops.store.workspace import workspace
 
 def label(
     items: Any, *, name: str, classes: Sequence[Any] | Mapping[str, Any] | None = None,
-    column: str | None = None, ids: str | Sequence[Any] | None = None,
-    show: Callable[[Any], Any] | str | None = None, multi: bool = False, notes: bool = False, question: str = "",
-    annotator: str | None = None, overlap: float = 1.0,
+    column: str | None = None, ids: str | Sequence[Any] | None = None, show: Callable[[Any], Any] | str | None = None,
+    multi: bool = False, notes: bool = False, question: str = "", annotator: str | None = None, overlap: float = 1.0,
     order: Any = "given", strategy: Strategy = "entropy", every: int = 20, sample: float = 0.0, diversity: Any = None,
     suggest: Any = None, hide_suggestions: bool = False,
 ) -> LiveLabelling:  # fmt: skip
-    """Label items by keys, in a widget that loses nothing.
+    """Label items by keys; each answer is in the workspace before the next item shows.
 
-    Each answer is in the workspace before the next item shows. Run the cell again, in whatever kernel, and it goes on
-    where it was: items are known by their content, not by their row. In JupyterLab and Notebook 7 the widget takes keys
-    and clicks; elsewhere the same is done by `answer`, `skip` and `undo` of what is returned.
+    Run the cell again, in whatever kernel, and it goes on where it was: items are known by their content, not by their
+    row. The widget works in JupyterLab and Notebook 7; `answer`, `skip` and `undo` of what is returned do the same.
 
     Parameters
     ----------
     items
-        A list of texts, paths of pictures or sounds, arrays, PIL pictures or dicts; an array [items, height, width] or
-        [items, height, width, channels]; a data frame, or a dataset by its record or ``"name/3"``. Equal items are
-        labelled once.
+        A list of texts, paths of pictures or sounds, arrays, PIL pictures or dicts; an array [items, height, width];
+        a data frame, or a stored dataset: ``"name/3"``. Equal items are labelled once.
     name : str
         Of the label set: the same name goes on with the same answers.
     classes : list or mapping
         Texts, numbers or booleans. A list gets the keys 1 to 9, then letters; ``{"p": "positive"}`` has its own.
-    column : str, optional
-        Of a data frame: what is shown. Without it a row is shown as a table.
-    ids : str or list, optional
-        What tells items apart instead of their content: a column of the frame, or one value for each item.
+    column, ids : str, optional
+        Of a frame: what is shown, instead of the row; what tells items apart, instead of their content (or a list).
     show : callable or str, optional
-        ``show(item)`` returns text or anything that a notebook can display; a text is a template: ``"{title}: {body}"``
-        over the columns of a row.
-    multi : bool
-        Whether an item may have several classes, or none: keys toggle, Enter goes on.
-    notes : bool
-        Whether a remark can be written beside each answer.
-    question : str
-        What stands above the item.
-    annotator : str, optional
-        Who answers; the user's name if None.
+        ``show(item)`` returns what to display; a text is a template over the columns of a row: ``"{title}: {body}"``.
+    multi, notes : bool
+        Whether an item may have several classes, or none; whether a remark can be written beside each answer.
+    question, annotator : str
+        What stands above the item; who answers, the user if None.
     overlap : float, 0 to 1
-        Share of the items that everybody labels, for `agreement`; each of the rest is labelled once, by whoever comes
-        to it first.
+        Share of the items that everybody labels; each of the rest is labelled once, by whoever comes to it first.
     order : str, array, callable, tuple or LabelIssues
-        ``"given"``; ``"random"``; probabilities [items, classes] or one figure for each item, the least sure first;
-        ``(model, X)``, fitted anew to the answers; ``f(items, labels)``, which returns either of these with None for
-        what has no label yet; `nb.label_issues` or an integer array: these rows only, in their order.
-    strategy : {"entropy", "margin", "least-confidence"}
-        How doubt is measured.
-    every : int
-        After so many answers a model or function is asked anew.
+        ``"given"``; ``"random"``; probabilities [items, classes] or one figure an item, the least sure first;
+        ``(model, X)``, fitted to the answers; ``f(items, labels)`` that returns the like; issues or rows: only these.
+    strategy, every : {"entropy", "margin", "least-confidence"}, int
+        How doubt is measured; after so many answers a model or function is asked anew.
     sample : float, 0 to 1
-        Share of the items that come by chance instead, evenly among the others: their answers are an honest sample.
+        Share of the items that come by chance instead, evenly among the others: an honest sample.
     diversity : array, optional, [items, features]
         Of each `every` items, those come first that are also unlike each other.
     suggest : list, array, CombinedLabels, callable, list or mapping of callables, optional
-        A class for each item or None, probabilities [items, classes], `nb.combine_labels`, or labelling functions
-        ``f(item)`` that return a class or None; several are combined. With `nb.label_issues` as order, its repairs.
+        A class an item or None, probabilities, or functions ``f(item)`` that return a class or None, combined.
     hide_suggestions : bool
-        Store the suggestions beside the answers without showing them, so that they sway nobody.
+        Store suggestions beside the answers without showing them, so that they sway nobody.
 
     Returns
     -------
@@ -84,35 +69,30 @@ def label(
 
     Raises
     ------
-    InvalidInput
-        Classes, items or an order that cannot be used; the message says which.
-    Conflict
-        The label set has answers that these classes do not allow.
-    NotFound
-        No such column or dataset.
-
-    Examples
-    --------
-    >>> import nbops as nb
-    >>> nb.label(["good", "bad", "fine"], classes=["pos", "neg"], name="reviews")  # doctest: +SKIP
+    InvalidInput, NotFound, Conflict
+        Something that cannot be used; no such column or dataset; answers that these classes do not allow.
     """
-    if classes is None and isinstance(order, LabelIssues):
-        classes = order.classes
-    choices = read_choices(classes)
-    told = tuple(choice.label for choice in choices)
-    found = read_items(items, column=column, ids=ids)
-    who = _annotator(annotator)
-    taste = Taste(strategy, every, _share(sample, "sample"), name)
-    queue = make_queue(found, order, classes=told, taste=taste, diversity=diversity, is_multi=multi)
-    suggestions = read_suggestions(suggest, order, found, classes=told, is_multi=multi)
+    choices = read_choices(order.classes if classes is None and isinstance(order, LabelIssues) else classes)
     manner = Manner(show, notes, hide_suggestions, _share(overlap, "overlap"))
+    taste = Taste(strategy, every, _share(sample, "sample"), name)
+    found = read_items(items, column=column, ids=ids)
+    return _opened(found, name, choices, _annotator(annotator), manner, taste, order, diversity, suggest, question,
+                   multi)  # fmt: skip
+
+
+def _opened(
+    items: Items, name: str, choices: tuple[Choice, ...], annotator: str, manner: Manner, taste: Taste, order: Any,
+    diversity: Any, suggest: Any, question: str, multi: bool,
+) -> LiveLabelling:  # fmt: skip
+    """Look at all that was given before anything is written, and open the label set."""
+    classes = tuple(choice.label for choice in choices)
+    queue = make_queue(items, order, classes=classes, taste=taste, diversity=diversity, is_multi=multi)
+    suggestions = read_suggestions(suggest, order, items, classes=classes, is_multi=multi)
     ws = workspace()
-    record = open_set(
-        ws, name, classes=told, is_multi=multi, question=question, items=len(found), dataset=found.dataset
-    )
-    return LiveLabelling(
-        ws, record, annotator=who, items=found, queue=queue, choices=choices, suggestions=suggestions, manner=manner
-    )
+    record = open_set(ws, name, classes=classes, is_multi=multi, question=question, items=len(items),
+                      dataset=items.dataset)  # fmt: skip
+    return LiveLabelling(ws, record, annotator=annotator, items=items, queue=queue, choices=choices,
+                         suggestions=suggestions, manner=manner)  # fmt: skip
 
 
 def _annotator(name: str | None) -> str:

@@ -14,12 +14,13 @@ from typing import Any
 
 from nbops.core.display import Shown
 from nbops.core.errors import Conflict, InvalidInput
-from nbops.core.labelling import GIVEN, SHOWN, SKIPPED, UNDONE, Label, LabelSet
+from nbops.core.labelling import GIVEN, SKIPPED, Label, LabelSet
 from nbops.data.labels import keeping
 from nbops.data.labels.choices import Choice
 from nbops.data.labels.items import Items
 from nbops.data.labels.labelset import Labels
 from nbops.data.labels.queue import Queue, share_of
+from nbops.data.labels.said import Said
 from nbops.data.labels.suggesting import Suggestion
 from nbops.store.workspace import Workspace
 
@@ -95,14 +96,15 @@ class LiveLabelling(Shown):
         self._sample = set(queue.sample)
         everyones = manner.overlap >= _ALL
         self._shared = self._inside if everyones else share_of(queue.ids, manner.overlap, f"{record.name} overlap")
-        self._mine: dict[str, Label] = {}
         self._taken: set[str] = set()  # answered by somebody else, and not mine to do
         self._elsewhere: set[str] = set()
-        self._order: list[str] = []
+        self._said = self._read()
+        self._block = 0  # of answers, after which the order was made
+        self._order = queue.order(self._said.answers())
+        self._place = 0  # in the order: before it all are answered
         self._id: str | None = None
         self._since = time.monotonic()
-        self._read()
-        self._rank(is_first=True)
+        self._rank()
         self._advance()
 
     def __repr__(self) -> str:
@@ -136,21 +138,16 @@ class LiveLabelling(Shown):
 
     @property
     def last(self) -> Label | None:
-        """What `undo` would take back."""
-        done = [label for label in self._mine.values() if keeping.is_done(label)]
-        return max(done, key=lambda label: (label.at, label.id)) if done else None
+        """What `undo` would take back: the last answer or skip of an item that is among these."""
+        return next((label for label in self._said.newest() if keeping.is_done(label)), None)
 
     @property
     def progress(self) -> Progress:
         """How far this annotator is."""
-        mine = [label for id, label in self._mine.items() if id in self._inside]
-        given = [label for label in mine if label.status == GIVEN]
-        counts = dict.fromkeys(self.classes, 0)
-        for label in given:
-            for value in label.value:
-                counts[value] += 1
-        skipped = sum(label.status == SKIPPED for label in mine)
-        return Progress(len(given), skipped, len(self._inside - self._taken), counts, len(self._elsewhere))
+        said = self._said
+        counts = {label: said.counts[label] for label in self.classes}
+        total = len(self._inside) - len(self._taken)
+        return Progress(said.done, len(said.skipped), total, counts, len(self._elsewhere))
 
     @property
     def labels(self) -> Labels:
@@ -215,7 +212,7 @@ class LiveLabelling(Shown):
             last = self.last
             if last is None:
                 return None
-            self._mine[last.name] = keeping.undo(self._ws, last)
+            self._said.note(keeping.undo(self._ws, last))
             self._rank()
             self._advance()
             return last
@@ -240,39 +237,38 @@ class LiveLabelling(Shown):
             self.record, id, self.annotator, status=status, is_sample=id in self._sample, **fields
         )
         keeping.keep(self._ws, label)
-        self._mine[id] = label
+        self._said.note(label)
         self._rank()
         self._advance()
         return label
 
-    def _read(self) -> None:
-        for label in keeping.read_labels(self._ws, self.record):
-            if label.annotator == self.annotator:
-                self._mine[label.name] = label
-            elif label.status == GIVEN and label.name not in self._shared:
-                self._taken.add(label.name)
-        self._taken -= {id for id, label in self._mine.items() if label.status == GIVEN}
+    def _read(self) -> Said:
+        found = keeping.read_labels(self._ws, self.record)
+        said = Said(label for label in found if label.annotator == self.annotator and label.name in self._inside)
+        mine = {item for item, _ in said.answers()}
+        others = {label.name for label in found if label.annotator != self.annotator and label.status == GIVEN}
+        self._taken = (others & self._inside) - self._shared - mine
+        return said
 
-    def _rank(self, *, is_first: bool = False) -> None:
-        """Bring the order up to date; a model that fails keeps the last one, but for the first time."""
-        given = [label for id, label in self._mine.items() if label.status == GIVEN and id in self._inside]
-        answers = [(label.name, label.value) for label in sorted(given, key=lambda label: (label.at, label.id))]
+    def _rank(self) -> None:
+        """Ask a model anew when it is time; one that fails keeps the order before."""
+        block = self._said.done // self._queue.taste.every if self._queue.scorer is not None else 0
+        if block == self._block:
+            return
+        self._block = block
         try:
-            self._order = self._queue.order(answers)
-            self.trouble = ""
+            self._order, self._place, self.trouble = self._queue.order(self._said.answers()), 0, ""
         except Exception as error:  # somebody's function: the answer is stored, and work goes on
-            if is_first:
-                raise
             self.trouble = f"The order could not be brought up to date: {type(error).__name__}: {error}"
-            self._order = [id for id in self._order if id not in dict(answers)]
 
     def _candidates(self) -> Iterator[str]:
         """Yield what could be next: what was taken back or on the screen, the order, then what was put off."""
-        known = {id: label for id, label in self._mine.items() if id in self._inside}
-        by_time = sorted(known.values(), key=lambda label: (label.at, label.id))
-        yield from (label.name for label in reversed(by_time) if label.status in (UNDONE, SHOWN))
-        yield from (id for id in self._order if id not in known)
-        yield from (label.name for label in by_time if label.status == SKIPPED)
+        yield from list(reversed(self._said.open))
+        order, said, taken = self._order, self._said, self._taken
+        while self._place < len(order) and (order[self._place] in said or order[self._place] in taken):
+            self._place += 1
+        yield from (order[at] for at in range(self._place, len(order)) if order[at] not in said)
+        yield from list(self._said.skipped)
 
     def _advance(self) -> None:
         self._id, self._since = None, time.monotonic()
@@ -291,5 +287,5 @@ class LiveLabelling(Shown):
         label = keeping.own_label(self._ws, self.record, id, self.annotator)
         if label is None or label.status != GIVEN:
             return False
-        self._mine[id] = label
+        self._said.note(label)
         return True
