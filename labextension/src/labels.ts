@@ -40,11 +40,12 @@ class LabelHost extends Widget {
   }
 
   async renderModel(model: Model): Promise<void> {
-    const session = String((model.data[MIME] as { session?: string } | undefined)?.session ?? '');
-    if (this._view && this._session === session) {
+    const data = model.data[MIME] as { session?: string; shown?: string } | undefined;
+    const [session, shown] = [data?.session ?? '', data?.shown ?? ''];
+    if (this._shown === shown) {
       return; // the card beside it was brought up to date, by the view itself
     }
-    this._session = session;
+    this._shown = shown;
     const { LabelView } = await import('./labelling');
     if (this.isDisposed) {
       return;
@@ -59,6 +60,6 @@ class LabelHost extends Widget {
     this._view?.activate();
   }
 
-  private _session = '';
+  private _shown: string | null = null;
   private _view: LabelView | null = null;
 }

@@ -169,6 +169,9 @@ def test_keys_are_the_widgets_inside_and_the_notebooks_outside(
     page.locator(f"{PAGE} .jp-nbops-Label-help", has_text="Backspace").wait_for()
     page.keyboard.press("Control+s")  # the application's own shortcut still works
     page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
+    page.keyboard.press("Shift+Enter")  # runs the cell: the widget of the new run answers
+    expect_item(page, "review number 0")
+    page.locator(PAGE).click(position={"x": 5, "y": 5})
     page.keyboard.press("Escape")
     page.evaluate("window.jupyterapp.commands.execute('notebook:enter-command-mode')")
     page.keyboard.press("b")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbops.core.display import Bundle
 from nbops.core.errors import InvalidInput, NbopsError
+from nbops.core.ids import new_id
 from nbops.view.bundles import bundle
 from nbops.view.cards import Card, Chip, Code, Facts, Grid, Key, Note, Part
 from nbops.view.desk import MIME, offer
@@ -33,7 +34,7 @@ def show_labelling(value: LiveLabelling) -> Bundle:
             show_item(value.item, value.manner.show)  # here the error has a cell that it can be mended in
         made = bundle(_card(value))
         key = offer(value, state_of)
-    return made if key is None else {MIME: {"session": key}, **made}
+    return made if key is None else {MIME: {"session": key, "shown": new_id("shown")}, **made}
 
 
 def _card(value: LiveLabelling) -> Card:
