@@ -12,7 +12,6 @@ from nbops.view.bundles import bundle
 from nbops.view.cards import Card, Chip, Code, Facts, Grid, Key, Note, Part
 from nbops.view.desk import MIME, offer
 from nbops.view.format import cut, duration, number, plural, quantity, text, when
-from nbops.view.items import show_item
 
 if TYPE_CHECKING:
     from nbops.data.labels.labelset import Labels
@@ -29,6 +28,8 @@ def show_labelling(value: LiveLabelling) -> Bundle:
     InvalidInput
         The item that is next cannot be shown.
     """
+    from nbops.view.items import show_item  # NumPy and the data: not for a list of verbs
+
     with value.lock:
         if value.item_id is not None:
             show_item(value.item, value.manner.show)  # here the error has a cell that it can be mended in
@@ -59,6 +60,8 @@ def _card(value: LiveLabelling) -> Card:
 
 def state_of(value: LiveLabelling) -> dict[str, Any]:
     """Return what the widget shows now: the item, the classes with their counts, how far it is, and the static card."""
+    from nbops.view.items import show_item
+
     progress, made = value.progress, bundle(_card(value))
     told: dict[str, Any] = {
         "name": text(value.name), "question": text(value.record.question), "annotator": text(value.annotator),
