@@ -177,7 +177,7 @@ def test_what_the_browser_says_is_done_once_and_stored_before_the_answer_comes(s
     assert Browser(client, "lset_none/ada").state == {"gone": True}
 
 
-def test_the_item_is_there_in_less_than_the_blink_of_an_eye_also_at_the_end(start: Callable[[], Kernel]) -> None:
+def test_the_browser_is_told_that_all_are_labelled_and_can_still_undo(start: Callable[[], Kernel]) -> None:
     _, client = start()
     execute(client, code_for("ada") + ANSWER)
     browser = Browser(client, execute(client, "session")[MIME]["session"])

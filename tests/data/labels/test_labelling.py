@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import cohen_kappa_score
 
 import nbops as nb
+from nbops.core.display import mimebundle
 from nbops.core.errors import Conflict, InvalidInput, NotFound
 from nbops.core.labelling import GIVEN, SKIPPED, UNDONE, Label
 from nbops.data.labels.items import content_id, read_items
@@ -326,6 +327,20 @@ def test_an_item_on_anothers_screen_is_left_alone_until_it_is_forgotten(monkeypa
     assert (again.item, again.progress.total) == (None, 0)
 
 
+def test_what_is_taken_back_or_comes_back_is_left_alone_by_others_too() -> None:
+    ada, bob = opened(TEXTS[:2], overlap=0.0), opened(TEXTS[:2], overlap=0.0, annotator="bob")
+    assert (ada.item, bob.item) == (TEXTS[0], TEXTS[1])
+    ada.answer("pos")
+    ada.undo()
+    bob.answer("pos")
+    assert (ada.item, bob.item) == (TEXTS[0], None)
+    ada.skip()  # nothing else is left: it comes back at once
+    assert ada.item == TEXTS[0]
+    assert opened(TEXTS[:2], overlap=0.0, annotator="bob").item is None
+    ada.answer("neg")
+    assert len(nb.labels("reviews")) == 2
+
+
 def test_the_same_annotator_in_two_kernels_does_no_item_twice() -> None:
     one, other = opened(TEXTS[:3]), opened(TEXTS[:3])
     one.answer("pos")
@@ -407,6 +422,8 @@ def test_snapshots_are_versions_with_lineage(workspace: Workspace) -> None:
             (first.id, "used_by", run.id), (session.record.id, "produced", second.id)} <= links  # fmt: skip
     reached = {node.id for node in nb.lineage(second).nodes}
     assert {data.id, session.record.id} <= reached
+    assert "labelset" in mimebundle(nb.lineage(second))["text/plain"]
+    assert "reviews" in mimebundle(session.record)["text/plain"]
 
 
 def test_a_file_has_all_answers(tmp_path: Path) -> None:

@@ -123,9 +123,9 @@ def claim(ws: Workspace, of: LabelSet, item: str, annotator: str) -> str:
                 mine = label
             elif label.status == GIVEN:
                 return "taken"
-            elif label.status == SHOWN and time.time() - label.at < CLAIM_S:
+            elif label.status in (SHOWN, UNDONE) and time.time() - label.at < CLAIM_S:
                 return "shown"
-        if mine is None or mine.status == SHOWN:
+        if mine is None or mine.status in (SHOWN, SKIPPED):
             keep(ws, new_label(of, item, annotator, status=SHOWN))
     return ""
 

@@ -52,8 +52,8 @@ class Labels(Shown):
         """Read the answers to `record`; `ids` say in which order items come."""
         given = tuple(label for label in read_labels(ws, record) if label.status == GIVEN)
         answered = dict.fromkeys(label.name for label in given)
-        items = (*(id for id in ids if id in answered), *(id for id in answered if id not in set(ids)))
-        return cls(record, given, items, ws)
+        first = dict.fromkeys(id for id in ids if id in answered)
+        return cls(record, given, tuple(first | answered), ws)
 
     def __len__(self) -> int:
         return len(self.given)
