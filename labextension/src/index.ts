@@ -11,6 +11,7 @@ import { Api } from './api';
 import { shortId } from './format';
 import { LazyHost } from './host';
 import { nbopsIcon } from './icon';
+import { showLabels } from './labels';
 import { Live } from './live';
 import { Notebooks } from './notebooks';
 import { ITools } from './tools';
@@ -157,6 +158,19 @@ const cells: JupyterFrontEndPlugin<void> = {
   }
 };
 
+const labels: JupyterFrontEndPlugin<void> = {
+  id: 'nbops:labels',
+  description: 'Labelling widgets in the outputs of notebooks.',
+  autoStart: true,
+  requires: [ITools],
+  optional: [INotebookTracker],
+  activate: (_: JupyterFrontEnd, tools: ITools, notebooks: INotebookTracker | null): void => {
+    if (notebooks) {
+      showLabels(notebooks, tools);
+    }
+  }
+};
+
 async function followSettings(tools: ITools, settings: ISettingRegistry | null): Promise<void> {
   const values = await settings?.load('nbops:panel');
   const read = (): void => {
@@ -179,4 +193,4 @@ function makePage(tools: ITools, id: string, widgetId: string): LazyHost {
   return page;
 }
 
-export default [tools, panel, runs, cells];
+export default [tools, panel, runs, cells, labels];

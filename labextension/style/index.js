@@ -1,3 +1,4 @@
 import './base.css';
 import './page.css';
 import './cells.css';
+import './label.css';

@@ -46,6 +46,8 @@ _NAMES = {
     "leaks": "nbops.data.leakage.finding",
     "check": "nbops.data.checking",
     "checks": "nbops.data.checking",
+    "label": "nbops.data.labels.labelling",
+    "labels": "nbops.data.labels.labelset",
     "label_issues": "nbops.data.labels.confident",
     "agreement": "nbops.data.labels.agreement",
     "combine_labels": "nbops.data.labels.combining",

@@ -46,6 +46,7 @@ kinds: Registry[type[Record]] = Registry(
     modules=(
         "nbops.core.mlflow_records",
         "nbops.core.commands",
+        "nbops.core.labelling",
         "nbops.core.mutes",
         "nbops.core.splits",
         "nbops.core.watches",

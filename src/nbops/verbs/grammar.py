@@ -217,6 +217,7 @@ verbs: Registry[Verb] = Registry(
         "nbops.verbs.profiling",
         "nbops.verbs.drift",
         "nbops.verbs.splitting",
+        "nbops.verbs.labelling",
         "nbops.verbs.learning",
         "nbops.verbs.debugging",
         "nbops.verbs.models",

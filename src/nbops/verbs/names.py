@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from nbops.core.labelling import LabelSet
 from nbops.core.records import Alias, Dataset, Endpoint, ModelVersion, Record, Run, kinds
 
 TIME_LIMIT_S = 0.05
@@ -77,6 +78,7 @@ _READERS: dict[str, Callable[[Any], Iterable[str]]] = {
     "versions": lambda store: (str(v.number) for v in _newest(store, ModelVersion)),
     "refs": _refs,
     "datasets": lambda store: (name for d in _newest(store, Dataset) for name in (d.name, f"{d.name}/{d.version}")),
+    "labelsets": lambda store: (s.name for s in _newest(store, LabelSet)),
     "endpoints": lambda store: (e.name for e in _newest(store, Endpoint) if e.status in ("READY", "STARTING")),
     "ids": _ids,
     "fields": _fields,
