@@ -48,6 +48,7 @@ kinds: Registry[type[Record]] = Registry(
         "nbops.core.commands",
         "nbops.core.mutes",
         "nbops.core.splits",
+        "nbops.core.uses",
         "nbops.core.watches",
     ),
 )
