@@ -50,6 +50,7 @@ _NAMES = {
     "agreement": "nbops.data.labels.agreement",
     "combine_labels": "nbops.data.labels.combining",
     "profile": "nbops.data.profiles.making",
+    "overview": "nbops.data.overviews.making",
     "drift": "nbops.data.drifting.running",
     "expect": "nbops.data.suite",
     "Suite": "nbops.data.suite",

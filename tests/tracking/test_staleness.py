@@ -179,7 +179,9 @@ def test_steps(source: str, takes: list[str], makes: list[str], changes: list[st
 
 
 def test_the_verb_lists_them(notebook: Any) -> None:
-    assert f"{len(DEPENDENT) + 1} cells are made from data that is newest" in str(notebook.run_line_magic("mlops", "stale"))
+    assert f"{len(DEPENDENT) + 1} cells are made from data that is newest" in str(
+        notebook.run_line_magic("mlops", "stale")
+    )
     bump()
     said = str(notebook.run_line_magic("mlops", "stale"))
     assert said.startswith("! 9 stale cells  eda.ipynb")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import msgspec
+
 from nbops.core.records import Record
 
 
@@ -18,12 +20,10 @@ class DataUse(Record, frozen=True, kw_only=True):
     parent: str | None = None  # run of the step, where the notebook was executed as one
     execution_count: int | None = None
     head: str = ""  # first line of the cell
-    datasets: dict[str, int] = {}  # name to version; empty once the cell uses none
-    after: list[str] = []  # cells that made what this one takes; no order
+    datasets: dict[str, int] = msgspec.field(default_factory=dict)  # name to version; empty once the cell uses none
+    after: list[str] = msgspec.field(default_factory=list)  # cells that made what this one takes; no order
 
     @property
     def made_from(self) -> list[tuple[str, int]]:
         """Name and version of each dataset, by name."""
         return sorted((str(name), int(version)) for name, version in self.datasets.items())
-
-

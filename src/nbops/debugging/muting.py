@@ -53,7 +53,12 @@ def mute(rule: str, *, layer: str | None = None) -> Mute:
     from nbops.store.workspace import workspace
 
     made = Mute(
-        id=new_id(Mute.prefix), created_at=time.time(), name=rule, layer=layer or "", notebook=notebook_path(), actor=user()
+        id=new_id(Mute.prefix),
+        created_at=time.time(),
+        name=rule,
+        layer=layer or "",
+        notebook=notebook_path(),
+        actor=user(),
     )
     workspace().outbox.put(made, event="rule.muted", payload={"layer": made.layer, "notebook": made.notebook})
     _all().append(made)

@@ -11,6 +11,7 @@ import sys
 import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,10 +109,17 @@ def _parts(thing: Any) -> Iterable[Any]:
     return thing[:_PARTS] if type(thing) is tuple else (thing,)
 
 
+def _unmark(key: int, gone: object) -> None:
+    """Forget an object that is no more; `gone` is the reference to it."""
+    known = _marked.get(key)
+    if known is not None and known[0] is gone:
+        del _marked[key]
+
+
 def _mark(thing: Any, used: Used, cell: CellRef | None) -> None:
     key = id(thing)
     try:
-        kept = weakref.ref(thing, lambda _, key=key: _marked.pop(key, None))
+        kept = weakref.ref(thing, partial(_unmark, key))
     except TypeError:  # a list, a number, a text: it cannot be told from its equals
         return
     before = _marked.get(key)

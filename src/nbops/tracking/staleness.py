@@ -13,7 +13,6 @@ from nbops.core.uses import DataUse
 from nbops.store.using import notebook_path
 from nbops.store.workspace import Workspace, workspace
 
-
 _MOST_CELLS = 10_000
 
 

@@ -17,7 +17,9 @@ def show_stale(value: Any) -> Bundle:
     """Draw `StaleCells`: which cell, what it was made from, what is newest."""
     where = value.notebook or "all notebooks"
     if not len(value):
-        known = f"{plural(value.followed, 'cell')} {'is' if value.followed == 1 else 'are'} made from data that is newest"
+        known = (
+            f"{plural(value.followed, 'cell')} {'is' if value.followed == 1 else 'are'} made from data that is newest"
+        )
         said = known if value.followed else "no cell is known that was made from a dataset; keep one with nb.snapshot"
         return bundle(Card(where, Chip("✓", "nothing stale", "ok"), parts=(Note(said, "dim"),)))
     rows = tuple((*([] if value.notebook else [cell.notebook]), _count(cell), Mono(cell.head), cell.why)

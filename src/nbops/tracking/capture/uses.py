@@ -48,13 +48,15 @@ class UseRecorder:
     def after(self, cell: CellRef, execution_count: int | None) -> DataUse | None:
         """Follow a cell that has ended; return its record if it was made from data."""
         if not is_following():
-            return self._without(cell)
+            self._without(cell)
+            return None
         found = NOTHING
         for one in self._not_followed(cell):
             found = self._follow(one)
         self._last = cell
         if not found.uses:
-            return self._without(cell)
+            self._without(cell)
+            return None
         self._bare.pop(cell.cell_id, None)
         newest: dict[str, int] = {}
         for used in found.uses:  # of two versions of one dataset the older one counts: part of the output is that old

@@ -25,7 +25,9 @@ _PYTHON_CELLS = frozenset({"time", "timeit", "capture", "prun", "mlops"})  # the
 _PYTHON_LINES = frozenset({"time", "prun"})
 _OPTIONS = re.compile(r"^(-\w+(\s+\d+)?\s+)+")
 _DEFINING_LINES = frozenset({"run", "pylab", "load", "store"})
-_TAKING_VERBS = frozenset({"check", "snapshot", "watch", "register", "profile", "overview", "dive", "drift"})  # %mlops verbs that take a variable
+_TAKING_VERBS = frozenset(
+    {"check", "snapshot", "watch", "register", "profile", "overview", "dive", "drift"}
+)  # %mlops verbs that take a variable
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 _INSERTED = re.compile(r"(?<!\{)\{([^{}]+)\}(?!\})|\$([^\W\d]\w*)")
 _TOO_MUCH = (SyntaxError, ValueError, RecursionError, MemoryError)  # what parsing odd source can raise
