@@ -28,6 +28,27 @@ def overview(call: Call, *, tables: list[str], name: str | None, report: str | N
 
 
 @verb(
+    "dive",
+    argument("data", "a variable of the notebook, or a dataset whose data is stored: name or name/version",
+             completes="tables"),
+    argument("--x", "column that goes across", values="COLUMN"),
+    argument("--y", "column that goes up", values="COLUMN"),
+    argument("--color", "column that colours", values="COLUMN"),
+    argument("--facet", "column that makes a picture of its own for each value", values="COLUMN"),
+    argument("--label", "the label column", values="COLUMN"),
+    examples=("%mlops dive df", "%mlops dive sales --x price --color city --facet month"),
+)  # fmt: skip
+def dive(
+    call: Call, *, data: str, x: str | None, y: str | None, color: str | None, facet: str | None, label: str | None
+) -> Any:
+    """Look into rows: counted by columns of your choice, and listed where you click."""
+    from nbops.data.diving.dive import dive as look
+    from nbops.verbs.data import table_of
+
+    return look(table_of(call, data), x=x, y=y, color=color, facet=facet, label=label)
+
+
+@verb(
     "stale",
     argument("notebook", "path of a notebook, relative to the workspace's folder; this one by default",
              form="optional", completes="paths"),
