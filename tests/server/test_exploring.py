@@ -67,3 +67,31 @@ async def test_paths_are_those_that_kernels_record(
     assert workspace_path(seeded, path, root=jp_root_dir / "sub") == f"sub/{wanted}"
     assert workspace_path(seeded, path, root=jp_root_dir.parent) == (jp_root_dir.parent / path).resolve().as_posix()
     assert workspace_path(seeded, path, root=None) == wanted
+
+
+async def test_overviews_that_are_kept_are_listed_and_shown_as_pages(
+    get: Get, seeded: Workspace, jp_fetch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+
+    import nbops as nb
+    from nbops.store.workspace import init
+
+    assert await get("overviews") == (200, {"total": 0, "rows": []})
+    own = init(seeded.path.parent)
+    train = {"price": np.arange(50.0), "<b>": ["a", "b"] * 25}
+    nb.snapshot(train, "sales")
+    nb.overview({"train": train, "val": {"price": np.arange(60.0), "<b>": ["a", "c"] * 30}})
+    own.close()
+    _, found = await get("overviews")
+    (row,) = found["rows"]
+    assert (found["total"], row["title"]) == (1, "sales v1")
+    page = await jp_fetch("nbops", "api", "v1", "overviews", row["id"])
+    markup = page.body.decode()
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert page.headers["Content-Security-Policy"].startswith("sandbox; default-src 'none'")
+    assert markup.startswith("<!doctype html>")
+    assert "price" in markup
+    assert "<b>&" not in markup
+    assert "&lt;b&gt;" in markup
+    assert (await get("overviews", "art_nothing"))[0] == 404

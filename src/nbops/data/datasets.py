@@ -59,8 +59,7 @@ def snapshot(
     key : str or list of str, optional
         Columns that tell rows apart; refused unless they do. Kept in ``profile["key"]``.
     tags : mapping, optional
-        Text by name. ``stored`` is added: ``parquet``, ``npz``, or why the data was not kept
-        (setting ``dataset_max_bytes``).
+        Text by name. ``stored`` is added: ``parquet``, ``npz``, or why the data was not kept (``dataset_max_bytes``).
 
     Returns
     -------

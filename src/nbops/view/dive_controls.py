@@ -78,9 +78,9 @@ class Controls:
     def _chosen(self, _: Any) -> None:
         chosen = {role: None if one.value == _NONE else one.value for role, one in self.dropdowns.items()}
         self.dive = self.dive.by(**chosen)
-        self._picture.value = mimebundle(self.dive)["text/html"]
         self._rows.value = ""
         self._fill()
+        self._picture.value = mimebundle(self.dive)["text/html"]
 
     def _fill(self) -> None:
         """Put one button for each cell, shaded by how many rows it has."""

@@ -32,6 +32,13 @@ def show_stale(value: Any) -> Bundle:
     return bundle(Card(where, chip, facts=facts, parts=(grid, Note("Run these cells again, from the top.", "dim"))))
 
 
+def show_use(value: Any) -> Bundle:
+    """Draw a `DataUse`: the cell, and what it was made from."""
+    rows = tuple((Mono(name), f"v{version}", moved_on(name, version)) for name, version in value.made_from)
+    parts = (Note(value.head, "dim"), Grid(("made from", "version", ""), rows)) if rows else (Note(value.head, "dim"),)
+    return bundle(Card(f"{value.notebook} {_count(value)}", parts=parts))
+
+
 def _count(cell: Any) -> str:
     return f"[{cell.execution_count}]" if cell.execution_count is not None else cell.cell_id[:8]
 
