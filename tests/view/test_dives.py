@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -129,6 +132,18 @@ def test_where_nobody_can_click_the_picture_stands_still(shell: Any, capsys: pyt
     assert "i dive  data" in capsys.readouterr().out
     found = shell.run_line_magic("mlops", "dive df --x price --facet city")
     assert found.chosen["facet"] == "city"
+
+
+def test_an_executed_and_exported_notebook_shows_the_picture(tmp_path: Path) -> None:
+    source = "import numpy as np\nimport nbops as nb\nnb.dive({'price': np.arange(500.0)}, x='price')"
+    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)], metadata=kernel)
+    nbformat.write(notebook, tmp_path / "dive.ipynb")
+    command = [sys.executable, "-m", "nbconvert", "--to", "html", "--execute", "dive.ipynb"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=180)
+    page = (tmp_path / "dive.html").read_text(encoding="utf-8")
+    assert 'aria-label="x price"' in page
+    assert "counts are exact, of all 500 rows" in page
 
 
 class TestControls:

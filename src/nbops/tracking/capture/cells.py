@@ -21,7 +21,7 @@ from nbops.core.ids import new_id
 from nbops.core.records import Cell, Failure, RunStatus, replace
 from nbops.store.context import CellRef, current_run, set_cell, set_default_run
 from nbops.tracking.capture import inputs
-from nbops.tracking.capture.background import submit
+from nbops.tracking.capture.background import drain, submit
 from nbops.tracking.capture.outputs import CellOutputs, OutputWatch
 from nbops.tracking.capture.uses import UseRecorder
 from nbops.tracking.code.names import reads_writes
@@ -152,19 +152,20 @@ class CellRecorder:
 
     def _note_uses(self, cell: CellRef, execution_count: int | None) -> None:
         """Record from which datasets the cell was made, once this process has a workspace open."""
-        used = self._uses.after(cell, execution_count)
+        follow = self._uses.after(cell, execution_count)
         module = sys.modules.get("nbops.store.workspace")
-        if module is None or not module.is_open() or not (used or self._uses.has_bare):
+        if module is None or not module.is_open() or not (follow or self._uses.has_bare):
             return
         ws = module.workspace()
 
         def write() -> None:
-            if used is not None:
+            if follow is not None and (used := follow()) is not None:
                 ws.outbox.put(used)
             self._uses.settle_bare(ws)
 
         self._behind.append(write)
         ws.settle_with(self.settle)
+        ws.before_close(drain)
         submit(self.settle, soon=True)
 
     def _write(self, parents: list[str], *, new: list[str]) -> None:
