@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,8 +69,18 @@ def test_a_bump_makes_exactly_the_dependent_cells_stale(notebook: Any) -> None:
     assert cells["chart"].why == "made from sales v1; v2 is newest"
     assert cells["chart"].head.startswith("bars =")
     assert cells["card"].execution_count == 4
-    assert stale_cells("elsewhere.ipynb", ws=None)[0].notebook == "eda.ipynb"  # a copy shows the same outputs
     assert len(stale_cells("")) == len(DEPENDENT)
+
+
+def test_a_copy_or_a_renamed_notebook_shows_the_same_outputs(notebook: Any, tmp_path: Path) -> None:
+    bump()
+    assert [*stale_cells("other.ipynb")] == []  # it has no such cells
+    cells = [{"id": "card", "cell_type": "code"}, {"id": "mine"}, {"cell_type": "markdown"}]
+    (tmp_path / "copy.ipynb").write_text(json.dumps({"cells": cells}))
+    (cell,) = stale_cells("copy.ipynb")
+    assert (cell.cell_id, cell.notebook) == ("card", "eda.ipynb")
+    (tmp_path / "copy.ipynb").write_text("no notebook")
+    assert [*stale_cells("copy.ipynb")] == []
 
 
 def test_a_rerun_takes_the_badge_away_and_first_runs_what_reads_the_data(notebook: Any) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import overload
+
+import msgspec
 
 from nbops.core.display import Shown
 from nbops.core.query import Compare, Field, Order
@@ -14,6 +18,7 @@ from nbops.store.using import notebook_path
 from nbops.store.workspace import Workspace, workspace
 
 _MOST_CELLS = 10_000
+_MOST_BYTES = 50_000_000  # of a notebook's file
 
 
 @dataclass(frozen=True)
@@ -77,8 +82,9 @@ class StaleCells(Shown, Sequence[StaleCell]):
 def uses_of(ws: Workspace, *, notebook: str = "", run: str = "") -> list[DataUse]:
     """Return what is known of the cells of a notebook, one record a cell.
 
-    A cell's own record counts; where it has none, the newest record of a cell with its id: the notebook may have been
-    renamed, or be a copy, whose outputs are those of the other. Of a notebook that a step executed, the step's counts.
+    A cell's own record counts; where it has none, the newest record of a cell with its id, if the notebook's file has
+    such a cell: it may have been renamed, or be a copy, whose outputs are those of the other. Of a notebook that a step
+    executed, the step's counts.
 
     Parameters
     ----------
@@ -93,7 +99,8 @@ def uses_of(ws: Workspace, *, notebook: str = "", run: str = "") -> list[DataUse
     others = [one for one in others if one.parent is None]
     if not notebook:
         return [one for one in others if one.datasets]
-    found = {one.cell_id: one for one in others}
+    ids = cells_of(ws.path.parent / notebook)
+    found = {one.cell_id: one for one in others if one.cell_id in ids}
     found |= {one.cell_id: one for one in steps}
     found |= {one.cell_id: one for one in others if one.notebook == notebook}
     return [one for one in found.values() if one.datasets]
@@ -124,6 +131,35 @@ def stale_cells(notebook: str | None = None, *, run: str = "", ws: Workspace | N
     is_old = {one.cell_id for one in uses if _moved(one, newest)}
     found = [_stale(one, newest, is_old) for one in uses if one.cell_id in is_old]
     return StaleCells(found, notebook=path, followed=len(uses))
+
+
+def cells_of(path: Path) -> frozenset[str]:
+    """Return the ids of the cells in a notebook's file; none where there is no such file, or a very large one."""
+    try:
+        state = path.stat()
+    except OSError:
+        return frozenset()
+    return _cells_of(path, state.st_mtime_ns, state.st_size) if path.suffix == ".ipynb" else frozenset()
+
+
+@functools.lru_cache(maxsize=32)
+def _cells_of(path: Path, changed_ns: int, size_bytes: int) -> frozenset[str]:
+    """Read the file; it is read again when it was changed."""
+    if size_bytes > _MOST_BYTES:
+        return frozenset()
+    try:
+        notebook = msgspec.json.decode(path.read_bytes(), type=_Notebook)
+    except (OSError, msgspec.MsgspecError):  # it is being written, or is no notebook
+        return frozenset()
+    return frozenset(cell.id for cell in notebook.cells)
+
+
+class _CellId(msgspec.Struct):
+    id: str = ""
+
+
+class _Notebook(msgspec.Struct):
+    cells: list[_CellId] = []
 
 
 def version_of(ws: Workspace, name: str) -> int:
