@@ -76,6 +76,9 @@ def _forget() -> None:
     if context is not None:
         context.set_default_run(None)
         context.set_cell(None)
+    using: Any = sys.modules.get("nbops.store.using")
+    if using is not None:
+        using.forget()
     inputs: Any = sys.modules.get("nbops.tracking.capture.inputs")
     if inputs is not None:
         inputs.switch_off()

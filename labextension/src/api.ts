@@ -58,6 +58,11 @@ export class Api {
     return body as T;
   }
 
+  /** Return the address of one of our routes, for a link. */
+  address(path: string): string {
+    return URLExt.join(this._settings.baseUrl, 'nbops/api/v1', path);
+  }
+
   /** Change something by our routes, and return what they answer. */
   async send<T>(method: 'POST' | 'DELETE', path: string, params: Params = {}, body?: unknown): Promise<T> {
     const url = URLExt.join(this._settings.baseUrl, 'nbops/api/v1', path);

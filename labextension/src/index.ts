@@ -14,6 +14,7 @@ import { nbopsIcon } from './icon';
 import { showLabels } from './labels';
 import { Live } from './live';
 import { Notebooks } from './notebooks';
+import type { StaleBadges } from './staleBadges';
 import { ITools } from './tools';
 
 const CATEGORY = 'nbops';
@@ -22,6 +23,7 @@ namespace CommandIDs {
   export const openPanel = 'nbops:open-panel';
   export const openRun = 'nbops:open-run';
   export const openCell = 'nbops:open-cell';
+  export const runStale = 'nbops:run-stale-cells';
 }
 
 const tools: JupyterFrontEndPlugin<ITools> = {
@@ -171,6 +173,50 @@ const labels: JupyterFrontEndPlugin<void> = {
   }
 };
 
+const stale: JupyterFrontEndPlugin<void> = {
+  id: 'nbops:stale',
+  description: 'Badges on cells whose output was made from data that has a newer version.',
+  autoStart: true,
+  requires: [ITools],
+  optional: [INotebookTracker, ICommandPalette],
+  activate: (
+    app: JupyterFrontEnd,
+    tools: ITools,
+    tracker: INotebookTracker | null,
+    palette: ICommandPalette | null
+  ): void => {
+    if (!tracker) {
+      return;
+    }
+    const { trans } = tools;
+    let badges: Promise<StaleBadges> | null = null;
+    const follow = (): void => {
+      badges ??= import('./staleBadges').then(it => new it.StaleBadges(tools, app.serviceManager.contents, tracker));
+    };
+    tracker.widgetAdded.connect(follow);
+    if (tracker.size > 0) {
+      follow();
+    }
+    app.commands.addCommand(CommandIDs.runStale, {
+      label: trans.__('Run Stale Cells'),
+      caption: trans.__('Run the cells whose data has a newer version, and those that read it'),
+      describedBy: {
+        args: {
+          type: 'object',
+          properties: { id: { type: 'string', description: trans.__('Id of one stale cell; all without it') } }
+        }
+      },
+      isEnabled: () => tracker.currentWidget !== null,
+      execute: args => {
+        const panel = tracker.currentWidget;
+        const id = args.id === undefined ? undefined : String(args.id);
+        return panel && badges ? badges.then(it => it.run(panel, id)) : false;
+      }
+    });
+    palette?.addItem({ command: CommandIDs.runStale, category: CATEGORY });
+  }
+};
+
 async function followSettings(tools: ITools, settings: ISettingRegistry | null): Promise<void> {
   const values = await settings?.load('nbops:panel');
   const read = (): void => {
@@ -193,4 +239,4 @@ function makePage(tools: ITools, id: string, widgetId: string): LazyHost {
   return page;
 }
 
-export default [tools, panel, runs, cells, labels];
+export default [tools, panel, runs, cells, labels, stale];

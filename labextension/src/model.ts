@@ -131,3 +131,11 @@ export interface IEndpointRow {
   ref: string;
   created_at: number;
 }
+
+/** An overview that is kept with a version of a dataset. */
+export interface IOverviewRow {
+  id: string;
+  title: string;
+  created_at: number;
+  size_bytes: number;
+}

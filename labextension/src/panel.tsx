@@ -11,7 +11,7 @@ import { IInfo, IPage, IRunRow } from './model';
 import { PagedList } from './pages';
 import { Empty, FaultLines, useLive } from './parts';
 import { ISort, RunTable } from './runTable';
-import { EndpointSection, ModelSection } from './sections';
+import { EndpointSection, ModelSection, OverviewSection } from './sections';
 import { ITools } from './tools';
 
 const FIRST_RUN = 'import nbops as nb\n\nwith nb.run("first"):\n    nb.log(loss=0.5)';
@@ -118,6 +118,7 @@ function PanelView(props: { tools: ITools; widget: NbopsPanel }): JSX.Element {
       <div className="jp-nbops-Panel-rest">
         <ModelSection tools={tools} active={seen} />
         <EndpointSection tools={tools} active={seen} />
+        <OverviewSection tools={tools} active={seen} />
       </div>
       {info && <Foot info={info} tools={tools} />}
     </>

@@ -5,7 +5,7 @@ import * as React from 'react';
 
 import { Fault, toFault } from './api';
 import { formatAge } from './format';
-import { IEndpointRow, IModelRow, IPage } from './model';
+import { IEndpointRow, IModelRow, IOverviewRow, IPage } from './model';
 import { Chip, Empty, FaultLines, useLive } from './parts';
 import { ITools } from './tools';
 
@@ -125,6 +125,36 @@ export function EndpointSection(props: ISectionProps): JSX.Element {
       prefixes={['ep_']}
       empty={trans.__('No endpoints yet. Type in a cell:')}
       code={'nb.serve("digits@prod")'}
+      row={row}
+    />
+  );
+}
+
+export function OverviewSection(props: ISectionProps): JSX.Element {
+  const { tools } = props;
+  const { trans } = tools;
+  const row = (overview: IOverviewRow): JSX.Element => (
+    <li key={overview.id}>
+      <a
+        className="jp-nbops-Section-name jp-nbops-Link"
+        href={tools.api.address(`overviews/${overview.id}`)}
+        target="_blank"
+        rel="noopener"
+        title={trans.__('Open this overview in a tab')}
+      >
+        {overview.title}
+      </a>
+      <span className="jp-nbops-Section-age jp-nbops-dim">{formatAge(Date.now() / 1000 - overview.created_at)}</span>
+    </li>
+  );
+  return (
+    <Section<IOverviewRow>
+      {...props}
+      name="overviews"
+      title={trans.__('Overviews')}
+      prefixes={['art_']}
+      empty={trans.__('No overviews yet. Type in a cell:')}
+      code={'nb.overview({"train": train, "val": val})'}
       row={row}
     />
   );

@@ -52,6 +52,8 @@ _NAMES = {
     "agreement": "nbops.data.labels.agreement",
     "combine_labels": "nbops.data.labels.combining",
     "profile": "nbops.data.profiles.making",
+    "overview": "nbops.data.overviews.making",
+    "dive": "nbops.data.diving.dive",
     "drift": "nbops.data.drifting.running",
     "expect": "nbops.data.suite",
     "Suite": "nbops.data.suite",

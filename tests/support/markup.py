@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from nbops.view import html
 
 EVIL = "<script>alert('x')</script>\"'&\x1b[31m<img src=x onerror=y>"
-VOID = {"br", "hr", "img", "meta", "line", "rect", "path", "circle", "polyline"}
+VOID = {"br", "hr", "img", "input", "meta", "line", "rect", "path", "circle", "polyline"}
 
 
 class Checker(HTMLParser):

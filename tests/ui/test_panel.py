@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from lab import BASE_URL, LabServer, add_run, wait_until_restored
 
+from nbops.data.overviews.overview import MEDIA_TYPE, Overview, Side
 from nbops.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -207,6 +208,20 @@ def test_models_and_endpoints_open_and_stay_open(page: Page, lab: LabServer, ope
     page.wait_for_timeout(1_500)  # the state database and the layout are saved a moment later
     page.goto(lab.page("lab/workspaces/sections"))
     expect_text(page, "[data-name=models] li", "digits/3")
+
+
+def test_overviews_that_are_kept_open_as_pages(
+    page: Page, lab: LabServer, written: Workspace, open_lab: Open, open_panel: Open
+) -> None:
+    kept = Overview.of("train", [Side(name="train", rows=3)], [])
+    written.save_artifact(kept.to_bytes(), name="overview/train-1.json", media_type=MEDIA_TYPE)
+    open_lab(page, lab)
+    open_panel(page)
+    page.get_by_role("button", name="Overviews").click()
+    link = page.locator("[data-name=overviews] li a")
+    with page.expect_popup() as opened:
+        link.click()
+    opened.value.locator(".nbops .name", has_text="train").first.wait_for()
 
 
 def test_layout_comes_back_after_a_reload(page: Page, lab: LabServer, open_lab: Open, open_panel: Open) -> None:

@@ -49,6 +49,7 @@ kinds: Registry[type[Record]] = Registry(
         "nbops.core.labelling",
         "nbops.core.mutes",
         "nbops.core.splits",
+        "nbops.core.uses",
         "nbops.core.watches",
     ),
 )

@@ -26,6 +26,7 @@ from nbops.data.rules.base import Rule
 from nbops.data.rules.judging import judge_all
 from nbops.data.suite import Suite
 from nbops.store.context import current_cell_id, current_run
+from nbops.store.using import note_used
 from nbops.store.workspace import Workspace, workspace
 
 __all__ = ["check", "checks"]
@@ -77,6 +78,8 @@ def check(
     started = time.perf_counter()
     sample = _sample(data, baseline=baseline, label=label)
     dataset = known_dataset(workspace(), Hashed(sample.frame))
+    if dataset is not None and not is_reference(data):
+        note_used(dataset, data)
     name = name or (f"{dataset.name}/{dataset.version}" if dataset else "data")
     return run_checks(sample, chosen, name=name, on_fail=on_fail, dataset=dataset, started=started)
 

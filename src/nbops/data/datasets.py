@@ -26,6 +26,7 @@ from nbops.data.profiling import profile_frame
 from nbops.data.sources import is_path
 from nbops.data.storing import MEDIA_TYPES, Packed, pack, unpack
 from nbops.store.context import current_cell_id, current_run
+from nbops.store.using import note_used
 from nbops.store.workspace import Workspace, workspace
 
 _NAME = re.compile(r"[^/@\s][^/@]*")
@@ -58,8 +59,7 @@ def snapshot(
     key : str or list of str, optional
         Columns that tell rows apart; refused unless they do. Kept in ``profile["key"]``.
     tags : mapping, optional
-        Text by name. ``stored`` is added: ``parquet``, ``npz``, or why the data was not kept
-        (setting ``dataset_max_bytes``).
+        Text by name. ``stored`` is added: ``parquet``, ``npz``, or why the data was not kept (``dataset_max_bytes``).
 
     Returns
     -------
@@ -91,6 +91,7 @@ def snapshot(
             ws.store.put(amended)
         if run := current_run():
             ws.store.link(amended.id, "used_by", run)
+    note_used(amended, data)
     return amended
 
 
@@ -142,6 +143,8 @@ def find_dataset(ref: str | Dataset, *, ws: Workspace | None = None) -> Dataset:
         versions = sorted(d.version for d in ws.store.find(Dataset, Compare(Field("name"), "==", name)))
         hint = f"Use a version from {versions[0]} to {versions[-1]}." if versions else "Make one with nb.snapshot."
         raise not_found("dataset", ref, [] if versions else known, hint=hint)
+    if not slash:  # a version that was asked for by its number is never out of date
+        note_used(found)
     return found
 
 

@@ -6,11 +6,8 @@ checkout elsewhere has the same. Where the kernel is told no name, the notebooks
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 from nbops.core.errors import StoreError
 from nbops.core.ids import new_id
@@ -19,6 +16,7 @@ from nbops.core.query import Compare, Field
 from nbops.debugging.rules import rules
 from nbops.store import discovery
 from nbops.store.identity import user
+from nbops.store.using import notebook_path
 
 MUTED = "muted"  # status of a diagnosis that is listed and not told
 
@@ -55,7 +53,12 @@ def mute(rule: str, *, layer: str | None = None) -> Mute:
     from nbops.store.workspace import workspace
 
     made = Mute(
-        id=new_id(Mute.prefix), created_at=time.time(), name=rule, layer=layer or "", notebook=notebook(), actor=user()
+        id=new_id(Mute.prefix),
+        created_at=time.time(),
+        name=rule,
+        layer=layer or "",
+        notebook=notebook_path(),
+        actor=user(),
     )
     workspace().outbox.put(made, event="rule.muted", payload={"layer": made.layer, "notebook": made.notebook})
     _all().append(made)
@@ -105,17 +108,6 @@ def _all() -> list[Mute]:
     return _known
 
 
-def notebook() -> str:
-    """Return what mutes are kept by: the notebook's path, else the script's, else the folder's."""
-    named = os.environ.get("JPY_SESSION_NAME", "")
-    program = sys.argv[0] if sys.argv else ""
-    if not named and program.endswith(".py") and "ipykernel" not in program:
-        named = program
-    path = (Path.cwd() / named).resolve()
-    folder = discovery.locate().parent
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
-
-
 def _read() -> list[Mute]:
     """Return what was muted; nothing where there is no workspace yet, or where it is out of reach."""
     from nbops.store.workspace import is_open, workspace
@@ -123,6 +115,6 @@ def _read() -> list[Mute]:
     if not (is_open() or discovery.locate().is_dir()):
         return []
     try:
-        return workspace().store.find(Mute, Compare(Field("notebook"), "==", notebook()))
+        return workspace().store.find(Mute, Compare(Field("notebook"), "==", notebook_path()))
     except StoreError:
         return []

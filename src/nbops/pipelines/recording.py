@@ -17,10 +17,10 @@ from nbops.core.records import Cell, Failure, Run, RunStatus, replace
 from nbops.pipelines.execution import Execution, Listener, Outcome, mark_pending
 from nbops.pipelines.kernels import KernelProcess
 from nbops.pipelines.notebooks import NotebookWriter, dump_notebook
+from nbops.store.context import PARENT_VARIABLE
 from nbops.store.discovery import FOLDER, VARIABLE, locate
 from nbops.store.workspace import Workspace, init, is_open, workspace
 from nbops.tracking.live import LiveRun
-from nbops.tracking.runs import PARENT_VARIABLE
 from nbops.tracking.runs import run as open_run
 
 MEDIA_TYPE = "application/x-ipynb+json"

@@ -19,9 +19,8 @@ from nbops.core.codec import encode
 from nbops.core.errors import InvalidInput, NotebookFailed, NotFound
 from nbops.core.records import Artifact, Failure, Record, Run, RunStatus, replace
 from nbops.pipelines.parameters import ParameterSpec, check_parameters, read_parameters
-from nbops.store.context import current_run
+from nbops.store.context import PARENT_VARIABLE, current_run
 from nbops.store.workspace import workspace
-from nbops.tracking.runs import PARENT_VARIABLE
 
 if TYPE_CHECKING:
     from nbops.pipelines.local import LocalStep

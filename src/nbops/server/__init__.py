@@ -24,6 +24,7 @@ def setup(server_app: Any) -> None:
     from nbops.server.access import Access
     from nbops.server.backend import Backend
     from nbops.server.controlling import control_routes
+    from nbops.server.exploring import exploring_routes
     from nbops.server.handlers import routes
     from nbops.server.mlflow.handlers import routes as mlflow_routes
     from nbops.server.watching import Watcher, register_schema
@@ -38,5 +39,6 @@ def setup(server_app: Any) -> None:
     server_app.web_app.settings["nbops_access"] = Access(path)
     server_app.web_app.settings["nbops_watcher"] = watcher
     base_url = server_app.web_app.settings["base_url"]
-    server_app.web_app.add_handlers(".*$", [*routes(base_url), *control_routes(base_url), *mlflow_routes(base_url)])
+    own = [*routes(base_url), *control_routes(base_url), *exploring_routes(base_url)]
+    server_app.web_app.add_handlers(".*$", [*own, *mlflow_routes(base_url)])
     server_app.log.info("nbops reads the workspace %s", path)

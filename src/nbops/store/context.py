@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from nbops.core.ids import new_id
 
+PARENT_VARIABLE = "NBOPS_PARENT_RUN"
 _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _blocks: ContextVar[tuple[RunBlock, ...]] = ContextVar("nbops_run_blocks", default=())  # innermost last
 _default_run: str | None = None

@@ -13,7 +13,7 @@ from nbops.core.errors import InvalidInput, NotFound, StopAsked
 from nbops.core.ids import new_id
 from nbops.core.protocols import Recorded
 from nbops.core.records import Artifact, Failure, Link, Run, RunStatus
-from nbops.store.context import current_cell, current_run, set_default_run
+from nbops.store.context import PARENT_VARIABLE, current_cell, current_run, set_default_run
 from nbops.store.workspace import workspace
 from nbops.tracking.attached import AttachedRun, joinable, reopen
 from nbops.tracking.capture import following
@@ -22,7 +22,6 @@ from nbops.tracking.live import LiveRun, named, status_of
 from nbops.tracking.machine.seeding import known_seed
 from nbops.tracking.redaction import redact
 
-PARENT_VARIABLE = "NBOPS_PARENT_RUN"
 RUN_VARIABLE = "NBOPS_RUN_ID"
 MAX_NAME = 250
 _ASKED_FOR = (KeyboardInterrupt.__name__, StopAsked.__name__)  # errors that somebody wanted

@@ -215,6 +215,7 @@ verbs: Registry[Verb] = Registry(
         "nbops.verbs.reproducing",
         "nbops.verbs.data",
         "nbops.verbs.profiling",
+        "nbops.verbs.exploring",
         "nbops.verbs.drift",
         "nbops.verbs.splitting",
         "nbops.verbs.labelling",

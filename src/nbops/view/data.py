@@ -12,6 +12,7 @@ from nbops.core.records import CheckReport, CheckResult, ColumnSchema, Dataset, 
 from nbops.view.bundles import bundle
 from nbops.view.cards import Card, Chip, Facts, Grid, Mono, Note, Part, chip
 from nbops.view.format import MISSING, cut, duration, number, plural, quantity, some, text, when
+from nbops.view.staleness import moved_on
 from nbops.view.suites import rules_grid
 
 _SAME_SHOWN = 4  # columns listed one by one before the rest are told by their number
@@ -27,6 +28,8 @@ def show_dataset(value: Dataset) -> Bundle:
         parts.append(Facts("tags", tuple(value.tags.items())))
     if value.columns:
         parts.append(_columns(value))
+    if moved := moved_on(value.name, value.version):
+        parts.insert(0, Note(f"! {moved}", "warn"))
     facts = (f"{value.rows:,} × {len(value.columns):,}", f"sha256 {value.digest[:12]}", when(value.created_at))
     return bundle(Card(f"{value.name}/{value.version}", Chip("✓", "snapshot", "ok"), short_id(value.id), facts,
                        parts=tuple(parts)))  # fmt: skip

@@ -15,6 +15,7 @@ from nbops.data.digest import column_digest
 from nbops.data.drifting.counting import Profile, family
 from nbops.data.frames import read
 from nbops.data.profiling import profile_frame
+from nbops.store.using import note_used
 from nbops.store.workspace import Workspace
 
 _SNAPSHOTS = 1000  # of one number of rows, that data could be one of
@@ -198,4 +199,6 @@ def with_dataset(side: Side, *, ws: Workspace) -> Side:
         digest = column_digest(column)
         found = [dataset for dataset in found if dataset.columns[place].digest == digest]
     newest = max(found, key=lambda dataset: dataset.created_at, default=None)
+    if newest is not None:
+        note_used(newest, frame.native)
     return Side(side.profile, frame, newest)

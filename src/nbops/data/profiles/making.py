@@ -18,6 +18,7 @@ from nbops.data.profiles.passing import Passed, pass_over
 from nbops.data.profiles.profile import Profile
 from nbops.data.profiling import in_threads, is_large, with_meaning
 from nbops.data.sources import ParquetSource, form_of, is_path
+from nbops.store.using import note_used
 
 _LOOKED_AT = 300  # columns of which rows are sampled: 48 MB
 _PIECE_ROWS = 1 << 18  # rows of a file's column that are in memory at once
@@ -52,7 +53,10 @@ def profile(data: Any, *, label: Any = None, name: str = "") -> Profile:
     """
     if is_reference(data):
         dataset = find_dataset(data)
-        return Profile.from_dict(dataset.profile).named(name or f"{dataset.name}/{dataset.version}")
+        made = Profile.from_dict(dataset.profile).named(name or f"{dataset.name}/{dataset.version}")
+        if isinstance(data, str) and "/" not in data:
+            note_used(dataset, made)
+        return made
     if is_path(data) and form_of(data) == "parquet" and (label is None or isinstance(label, str)):
         return Profile(_of_parquet(data, label or ""), name=name or str(data))
     return Profile(_of_frame(read(data, label=label)), name=name or (str(data) if is_path(data) else ""))

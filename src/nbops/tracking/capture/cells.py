@@ -21,8 +21,9 @@ from nbops.core.ids import new_id
 from nbops.core.records import Cell, Failure, RunStatus, replace
 from nbops.store.context import CellRef, current_run, set_cell, set_default_run
 from nbops.tracking.capture import inputs
-from nbops.tracking.capture.background import submit
+from nbops.tracking.capture.background import drain, submit
 from nbops.tracking.capture.outputs import CellOutputs, OutputWatch
+from nbops.tracking.capture.uses import UseRecorder
 from nbops.tracking.code.names import reads_writes
 from nbops.tracking.failures import failure_of
 from nbops.tracking.redaction import redact_source
@@ -47,6 +48,7 @@ class CellRecorder:
 
     def __init__(self, shell: Any = None) -> None:
         self._outputs = OutputWatch(shell) if shell is not None else None
+        self._uses = UseRecorder(lambda: shell.user_ns if shell is not None else {})
         self._began = 0.0
         self._cell: CellRef | None = None
         self._before: list[str] = []
@@ -101,6 +103,7 @@ class CellRecorder:
             runs.note_cell_error(failure)
         ended = self._end_runs(error, failure) if self._of_cell else []
         self._record(failure, result.execution_count)
+        self._note_uses(self._cell, result.execution_count)
         self._cell = None
         set_cell(None)
         return ended
@@ -146,6 +149,24 @@ class CellRecorder:
             self._unclaimed[-_KEPT_OUTPUTS - 1] = (old, CellOutputs())
         if parents:
             self._write(parents, new=touched)
+
+    def _note_uses(self, cell: CellRef, execution_count: int | None) -> None:
+        """Record from which datasets the cell was made, once this process has a workspace open."""
+        follow = self._uses.after(cell, execution_count)
+        module = sys.modules.get("nbops.store.workspace")
+        if module is None or not module.is_open() or not (follow or self._uses.has_bare):
+            return
+        ws = module.workspace()
+
+        def write() -> None:
+            if follow is not None and (used := follow()) is not None:
+                ws.outbox.put(used)
+            self._uses.settle_bare(ws)
+
+        self._behind.append(write)
+        ws.settle_with(self.settle)
+        ws.before_close(drain)
+        submit(self.settle, soon=True)
 
     def _write(self, parents: list[str], *, new: list[str]) -> None:
         """Store this cell with every run it touched; a run opened in it takes the cells before it too."""

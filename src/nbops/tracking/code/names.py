@@ -25,7 +25,9 @@ _PYTHON_CELLS = frozenset({"time", "timeit", "capture", "prun", "mlops"})  # the
 _PYTHON_LINES = frozenset({"time", "prun"})
 _OPTIONS = re.compile(r"^(-\w+(\s+\d+)?\s+)+")
 _DEFINING_LINES = frozenset({"run", "pylab", "load", "store"})
-_TAKING_VERBS = frozenset({"check", "snapshot", "watch", "register", "profile"})  # %mlops verbs that take a variable
+_TAKING_VERBS = frozenset(
+    {"check", "snapshot", "watch", "register", "profile", "overview", "dive", "drift"}
+)  # %mlops verbs that take a variable
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 _INSERTED = re.compile(r"(?<!\{)\{([^{}]+)\}(?!\})|\$([^\W\d]\w*)")
 _TOO_MUCH = (SyntaxError, ValueError, RecursionError, MemoryError)  # what parsing odd source can raise
@@ -87,6 +89,44 @@ def names_of(source: str) -> Names:
     for name in _captured(first["rest"]) if first is not None and first["name"] == "capture" else ():
         flow.write(name)
     return Names(tuple(flow.reads), tuple(flow.writes), flow.unused(), frozenset(flow.imports - flow.assigned))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One statement of a cell: names that it takes, names that it makes anew, and names that it may change."""
+
+    takes: tuple[str, ...]
+    makes: tuple[str, ...]
+    changes: tuple[str, ...]
+
+
+@functools.lru_cache(maxsize=512)
+def steps_of(source: str) -> tuple[Step, ...]:
+    """Return the statements of a cell in order; a compound one counts as one, and imports make nothing.
+
+    A method that is called for its own sake (``ax.plot(sales)``) may change what it is called on.
+    """
+    tree = parsed(source)
+    return tuple(_step(node) for node in tree.body) if tree is not None else ()
+
+
+def _step(node: ast.stmt) -> Step:
+    flow = _Flow()
+    try:
+        flow.visit(node)
+    except _TOO_MUCH:
+        return Step((), (), ())
+    taken = dict.fromkeys([*flow.reads, *(name for names in flow.unused().values() for name in names)])
+    made = [name for name in flow.writes if name != ANY and name not in flow.imports - flow.assigned]
+    changed = [name for name in made if name in taken]
+    match node:
+        case ast.Expr(value=ast.Call(func=ast.Attribute() as method)) if name := _base(method):
+            changed.append(name)
+        case ast.Assign(targets=targets) if any(not isinstance(one, ast.Name | ast.Tuple) for one in targets):
+            changed += made
+        case ast.If() | ast.For() | ast.While() | ast.Try() | ast.With():
+            changed += made
+    return Step(tuple(taken), tuple(name for name in made if name not in changed), tuple(dict.fromkeys(changed)))
 
 
 def parsed(source: str) -> ast.Module | None:
