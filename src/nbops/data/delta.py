@@ -1,7 +1,8 @@
-"""Delta Lake tables: their version, and their data; through `deltalake` where it is installed, else by their log.
+"""Delta Lake tables: their version, and their data; by their log, and through `deltalake` where that is not enough.
 
 The log is read as the protocol describes it (github.com/delta-io/delta, PROTOCOL.md) for tables of reader version 1:
-no deletion vectors, no mapped columns. Others need the library.
+no deletion vectors, no mapped columns. Others, and those that are elsewhere, need the library. Rows come in the order
+in which they were added, so that the same version has one digest, and appended rows come last.
 """
 
 from __future__ import annotations
@@ -72,13 +73,13 @@ def read_delta(data: Any) -> Any:
         raise MissingDependency.of("pyarrow", "pandas") from None
 
     try:
-        if found.handle is not None:
+        if not is_here(found.place):
             return pa.table(found.handle.to_pyarrow_table())
-        try:
-            import deltalake
-        except ImportError:
-            return _by_log(Path(found.place))
-        return pa.table(deltalake.DeltaTable(found.place, version=found.version).to_pyarrow_table())
+        root = Path(unquote(found.place.removeprefix("file://")))
+        files, metadata, reader = _replayed(root, found.version)
+        if reader == 1:
+            return _by_log(root, files, metadata)
+        return pa.table((found.handle or _opened(root, found.version, reader)).to_pyarrow_table())
     except (pa.ArrowException, OSError, json.JSONDecodeError, KeyError) as error:
         line = str(error).partition("\n")[0][:200]
         raise InvalidInput(f"cannot read the Delta table '{found.place}': {line}",
@@ -88,16 +89,32 @@ def read_delta(data: Any) -> Any:
 # ---- by the log ------------------------------------------------------------------------------------------------------
 
 
-def _by_log(root: Path) -> Any:
+def is_here(place: str) -> bool:
+    """Whether a table is a folder of this machine."""
+    return place.startswith("file://") or "://" not in place
+
+
+def _opened(root: Path, version: int, reader: int) -> Any:
+    try:
+        import deltalake
+    except ImportError:
+        raise MissingDependency(
+            f"the Delta table '{root}' has reader version {reader}, which needs deltalake",
+            hint="Install it with: pip install 'nbops[delta]'",
+        ) from None
+    return deltalake.DeltaTable(root, version=version)
+
+
+def _by_log(root: Path, files: dict[str, dict[str, Any]], metadata: dict[str, Any]) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    files, metadata = _replayed(root)
     schema = _schema(metadata)
     divided = metadata.get("partitionColumns") or []
     plain = pa.schema([field for field in schema if field.name not in divided])
     parts = []
-    for path, values in sorted(files.items()):
+    for path, told in sorted(files.items(), key=lambda item: (item[1].get("modificationTime") or 0, item[0])):
+        values = dict(told.get("partitionValues") or {})
         table = pq.ParquetFile(root / unquote(path)).read()
         columns = [table[f.name].cast(f.type) if f.name in table.column_names else pa.nulls(table.num_rows, f.type)
                    for f in plain]  # fmt: skip
@@ -110,11 +127,12 @@ def _by_log(root: Path) -> Any:
     return pa.concat_tables(parts) if parts else schema.empty_table()
 
 
-def _replayed(root: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """Return the files that are part of the newest version, with their partition's values, and the table's metadata."""
+def _replayed(root: Path, version: int) -> tuple[dict[str, dict[str, Any]], dict[str, Any], int]:
+    """Return what the log says of the files of a version, the table's metadata, and which readers it needs."""
     actions: list[dict[str, Any]] = []
     start = -1
-    checkpoints = sorted((root / LOG).glob("*.checkpoint.parquet"))
+    checkpoints = [path for path in sorted((root / LOG).glob("*.checkpoint.parquet"))
+                   if int(path.name.split(".")[0]) <= version]  # fmt: skip
     if checkpoints:
         import pyarrow.parquet as pq
 
@@ -122,26 +140,25 @@ def _replayed(root: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
         for row in pq.ParquetFile(checkpoints[-1]).read().to_pylist():
             actions += [{kind: value} for kind, value in row.items() if value]
     commits = sorted(path for path in (root / LOG).iterdir() if _COMMIT.fullmatch(path.name))
-    fresh = [path for path in commits if int(path.stem) > start]
-    if [int(path.stem) for path in fresh] != list(range(start + 1, start + 1 + len(fresh))):
+    fresh = [path for path in commits if start < int(path.stem) <= version]
+    if [int(path.stem) for path in fresh] != list(range(start + 1, version + 1)):
         raise InvalidInput(f"the log of the Delta table '{root}' has gaps", hint="Copy the whole table again.")
     for path in fresh:
         actions += [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     files: dict[str, dict[str, Any]] = {}
     metadata: dict[str, Any] = {}
+    reader = 1
     for action in actions:
         for kind, told in action.items():
-            if kind == "protocol" and int(told.get("minReaderVersion", 1)) > 1:
-                raise MissingDependency(f"the Delta table '{root}' needs deltalake: reader version "
-                                        f"{told['minReaderVersion']}",
-                                        hint="Install it with: pip install 'nbops[delta]'")  # fmt: skip
-            if kind == "metaData":
+            if kind == "protocol":
+                reader = int(told.get("minReaderVersion", 1))
+            elif kind == "metaData":
                 metadata = told
             elif kind == "add":
-                files[told["path"]] = dict(told.get("partitionValues") or {})
+                files[told["path"]] = told
             elif kind == "remove":
                 files.pop(told["path"], None)
-    return files, metadata
+    return files, metadata, reader
 
 
 def _schema(metadata: dict[str, Any]) -> Any:

@@ -117,6 +117,7 @@ def test_no_rows_one_row_and_no_columns_have_trees(workspace: Workspace) -> None
         assert nb.snapshot(read_data(dataset), name) == dataset
 
 
+@pytest.mark.slow
 def test_ten_thousand_columns_are_one_small_pack(workspace: Workspace) -> None:
     table = pa.table({f"c{k}": pa.array([k, k + 1]) for k in range(10_000)})
     dataset = nb.snapshot(table, "wide")
