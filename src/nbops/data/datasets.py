@@ -165,15 +165,16 @@ def read_data(ref: str | Dataset) -> Any:
     return data
 
 
-def checkout(ref: str | Dataset, target: str | os.PathLike[str]) -> Path:
+def checkout(ref: str | Dataset, *, to: str | os.PathLike[str] | None = None) -> Path:
     """Write the stored data of a dataset out: the files of a folder into a new folder, a table as Parquet.
 
     Parameters
     ----------
     ref : str or Dataset
         ``"images/2"``, or ``"images"`` for the newest version.
-    target : path
-        A folder that is not there yet, or is empty; for a table a file that is not there yet.
+    to : path, optional
+        A folder that is not there yet, or is empty; for a table a file that is not there yet. By default
+        ``images-2`` or ``sales-1.parquet`` here.
 
     Returns
     -------
@@ -192,10 +193,10 @@ def checkout(ref: str | Dataset, target: str | os.PathLike[str]) -> Path:
     ws = workspace()
     dataset = find_dataset(ref, ws=ws)
     if dataset.is_folder:
-        return restore_files(dataset, target, artifacts=ws.artifacts)
-    path = Path(target).absolute()
+        return restore_files(dataset, to=to or f"{dataset.name}-{dataset.version}", artifacts=ws.artifacts)
+    path = Path(to or f"{dataset.name}-{dataset.version}.parquet")
     if path.exists():
-        raise InvalidInput(f"'{target}' is there already", hint="Name a new file.")
+        raise InvalidInput(f"'{path}' is there already", hint="Name a new file: to=PATH, or --to PATH.")
     data = read_data(dataset)
     if isinstance(data, dict):
         raise InvalidInput(

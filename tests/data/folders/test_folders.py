@@ -81,16 +81,16 @@ def test_order_times_and_junk_do_not_count_but_names_do(workspace: Workspace, im
 def test_stored_files_are_kept_once_and_checked_out_whole(workspace: Workspace, images: Path, tmp_path: Path) -> None:
     dataset = nb.snapshot(images, "images", store=True)
     assert len(list(workspace.artifacts.blobs())) == 5 + 1  # two are alike; and the manifest
-    target = checkout("images/1", tmp_path / "out" / "images")
+    target = checkout("images/1", to=tmp_path / "out" / "images")
     assert tree(target) == tree(images)
     assert nb.snapshot(target, "images") == dataset
     assert sweep(workspace.store, workspace.artifacts, grace_s=-1) == (0, 0)
     assert check_workspace(workspace).is_well
     with pytest.raises(InvalidInput, match="is there already"):
-        checkout("images", target)
+        checkout("images", to=target)
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert tree(checkout("images", empty)) == tree(images)
+    assert tree(checkout("images", to=empty)) == tree(images)
     with pytest.raises(InvalidInput, match="'images/1' is a folder of files, not a table"):
         read_data("images")
 
@@ -98,11 +98,11 @@ def test_stored_files_are_kept_once_and_checked_out_whole(workspace: Workspace, 
 def test_a_folder_that_was_not_stored_says_so(workspace: Workspace, images: Path, tmp_path: Path) -> None:
     nb.snapshot(images, "images")
     with pytest.raises(NotFound, match="files of 'images/1' are not stored\nStore them with"):
-        checkout("images", tmp_path / "out")
+        checkout("images", to=tmp_path / "out")
     assert check_workspace(workspace).is_well
     later = nb.snapshot(images, "images", store=True)
     assert later.version == 1
-    assert tree(checkout("images", tmp_path / "out")) == tree(images)
+    assert tree(checkout("images", to=tmp_path / "out")) == tree(images)
     with pytest.raises(InvalidInput, match="is a table, not a folder"):
         files.files_of(nb.snapshot({"a": [1]}, "table"), artifacts=workspace.artifacts)
     with pytest.raises(InvalidInput, match="has no key columns"):
@@ -142,7 +142,7 @@ def test_names_of_any_sort_are_shown_safely(workspace: Workspace, images: Path, 
     for name in names:
         (images / name).write_bytes(name.encode())
     dataset = nb.snapshot(images, "images", store=True)
-    assert tree(checkout("images", tmp_path / "out")) == tree(images)
+    assert tree(checkout("images", to=tmp_path / "out")) == tree(images)
     nb.snapshot(tmp_path / "out" / "cats", "images")
     check_html(mimebundle(nb.diff("images/1", "images/2"))["text/html"])
     check_html(mimebundle(dataset)["text/html"])
@@ -178,7 +178,7 @@ def test_links_do_not_lead_out_and_odd_things_are_left_out(workspace: Workspace,
     (images / "in.png").symlink_to(images / "cats" / "1.png")
     inside = nb.snapshot(images, "images")
     assert inside.rows == before.rows + 1
-    checkout(nb.snapshot(images, "images", store=True), tmp_path / "out")
+    checkout(nb.snapshot(images, "images", store=True), to=tmp_path / "out")
     assert not (tmp_path / "out" / "in.png").is_symlink()
 
 
@@ -295,7 +295,7 @@ def test_no_path_leads_out_of_the_folder(workspace: Workspace, images: Path, tmp
     digest, _ = workspace.artifacts.put(files.FolderManifest(format=1, files=list(evil)).encoded())
     workspace.store.put(replace(dataset, manifest=digest, digest=scanning.Scan(Path(), evil).digest))
     with pytest.raises(CorruptData, match="leads out of the folder"):
-        checkout("images", tmp_path / "deep" / "out")
+        checkout("images", to=tmp_path / "deep" / "out")
     assert not (tmp_path / "deep" / "out").exists()
     assert not (tmp_path / "deep" / "evil").exists()
 
@@ -316,7 +316,7 @@ def test_a_damaged_file_leaves_no_half_folder(workspace: Workspace, images: Path
     path.chmod(0o644)
     path.write_bytes(b"something else")
     with pytest.raises(CorruptData):
-        checkout("images", tmp_path / "out" / "images")
+        checkout("images", to=tmp_path / "out" / "images")
     assert list((tmp_path / "out").iterdir()) == []
     assert not check_workspace(workspace).is_well
 
@@ -328,7 +328,7 @@ def test_a_bundle_takes_the_files_along(workspace: Workspace, images: Path, tmp_
     assert nb.export_runs("shared.nbops.zip", format="bundle").is_well
     init(tmp_path / "other")
     assert nb.import_runs("shared.nbops.zip").is_well
-    assert tree(checkout("images", tmp_path / "out")) == tree(images)
+    assert tree(checkout("images", to=tmp_path / "out")) == tree(images)
 
 
 def test_the_manifest_begins_as_a_sweep_knows_it() -> None:

@@ -377,14 +377,14 @@ def test_a_bundle_and_a_move_take_the_data_along(workspace: Workspace, tmp_path:
 def test_a_table_is_checked_out_as_parquet(workspace: Workspace, tmp_path: Path) -> None:
     frame = pd.DataFrame({"k": pd.Categorical(["a", "b", "a"]), "n": [1, 2, 3]})
     dataset = nb.snapshot(frame, "sales")
-    path = checkout("sales", tmp_path / "out" / "sales.parquet")
+    path = checkout("sales", to=tmp_path / "out" / "sales.parquet")
     pd.testing.assert_frame_equal(pd.read_parquet(path), frame)
     assert nb.snapshot(path, "sales") == dataset
     with pytest.raises(InvalidInput, match="is there already"):
-        checkout("sales", path)
+        checkout("sales", to=path)
     nb.snapshot(np.zeros((3, 2)), "array")
     with pytest.raises(ValueError, match="holds arrays: X"):
-        checkout("array", tmp_path / "x.parquet")
+        checkout("array", to=tmp_path / "x.parquet")
 
 
 def test_a_parquet_file_that_is_cut_off_is_said(workspace: Workspace, tmp_path: Path) -> None:

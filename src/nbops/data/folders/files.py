@@ -85,7 +85,7 @@ def files_of(dataset: Dataset, *, artifacts: ArtifactStore) -> list[FileEntry]:
     return files
 
 
-def restore_files(dataset: Dataset, target: str | os.PathLike[str], *, artifacts: ArtifactStore) -> Path:
+def restore_files(dataset: Dataset, *, to: str | os.PathLike[str], artifacts: ArtifactStore) -> Path:
     """Write the stored files of a snapshot into a new folder, which appears whole or not at all; return it.
 
     Raises
@@ -97,9 +97,9 @@ def restore_files(dataset: Dataset, target: str | os.PathLike[str], *, artifacts
     CorruptData
         A stored file is damaged, or a path leads out of the folder.
     """
-    folder = Path(target).absolute()
+    folder = Path(to).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InvalidInput(f"'{target}' is there already", hint="Name a new folder, or empty that one.")
+        raise InvalidInput(f"'{to}' is there already", hint="Name a new folder, or empty that one.")
     files = files_of(dataset, artifacts=artifacts)
     if not dataset.tags.get("stored_digest"):
         raise NotFound(f"the files of '{dataset.name}/{dataset.version}' are not stored",
