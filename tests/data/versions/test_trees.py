@@ -20,6 +20,7 @@ from nbops.core.ids import new_id
 from nbops.core.records import ColumnSchema, Dataset, replace
 from nbops.data.datasets import known_dataset, read_data
 from nbops.data.digest import CHUNK_ROWS, chunks_of
+from nbops.data.drifting.sides import Side, with_dataset
 from nbops.data.frames import read
 from nbops.data.hashed import Hashed
 from nbops.data.versions.manifest import Manifest, differing_rows, read_manifest
@@ -147,6 +148,15 @@ def test_the_first_scheme_is_still_known(workspace: Workspace) -> None:
     changed = nb.snapshot({**OLD, "n": [1, None, 4]}, "old")
     assert (changed.version, changed.scheme) == (2, "tree")
     assert known_dataset(workspace, Hashed(read(OLD))) == old
+
+
+def test_drift_links_data_to_a_snapshot_of_either_scheme(workspace: Workspace) -> None:
+    old = recorded_before(workspace, OLD_DIGEST, OLD)
+    assert with_dataset(Side(None, read(OLD)), ws=workspace).dataset == old
+    changed = {**OLD, "n": [1, None, 4]}
+    assert with_dataset(Side(None, read(changed)), ws=workspace).dataset is None
+    new = nb.snapshot(changed, "new")
+    assert with_dataset(Side(None, read(changed)), ws=workspace).dataset == new
 
 
 def test_labels_and_features_of_the_first_scheme_are_found(workspace: Workspace) -> None:
