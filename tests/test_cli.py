@@ -74,8 +74,10 @@ def test_records_are_text_or_json(nb: Callable[..., Said], workspace: Workspace)
     [
         (["rnus"], 2, ["nbops: no verb 'rnus'", "Did you mean 'runs'?"]),
         (["runs", "--lats", "3"], 2, ["nbops: 'runs' has no option '--lats'", "Did you mean '--last'?"]),
-        (["snapshot", "df"], 2, ["nbops: 'snapshot' needs a notebook: it works on variables",
-                                 "Use it as %mlops snapshot df in a notebook."]),
+        (["learn", "df"], 2, ["nbops: 'learn' needs a notebook: it works on variables",
+                              "Use it as %mlops learn df in a notebook."]),
+        (["snapshot", "df"], 2, ["nbops: 'df' would be a variable of a notebook, and there is none on the command line",
+                                 "Use the verb in a notebook as %mlops, or call the Python function in a script."]),
         (["show", "nothing"], 1, ["nbops: no record 'nothing'", "Pass an id or a name; list them with nb.find."]),
         (["run", "missing.ipynb"], 1, None),
     ],

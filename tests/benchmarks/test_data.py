@@ -138,3 +138,71 @@ def test_the_page_of_a_wide_table(bench: Any, tmp_path: Path) -> None:
               peers={}, goal="≤ 2 s")  # fmt: skip
     bench.row(GROUP, "the page of 27,000 rows × 80 columns (ydata-profiling, as reported by a user: 291 MB)",
               ours=page.stat().st_size / 1e6, unit="MB", peers={}, goal="≤ 1 MB")  # fmt: skip
+
+
+def stored(ws: Any) -> int:
+    return sum(blob.size_bytes for blob in ws.artifacts.blobs())
+
+
+@pytest.mark.leaks("MLflow keeps threads")
+def test_digest_of_a_million_rows(bench: Any, frame: Any) -> None:
+    pd = pytest.importorskip("pandas")
+    from nbops.data.frames import read
+    from nbops.data.hashed import Hashed
+
+    def ours(data: Any) -> str:
+        return Hashed(read(data)).digest
+
+    whole = ours(frame)
+    rng = np.random.default_rng(1)
+    changed = {}
+    for name in ("f0", "i3", "t0", "d", "b"):
+        row = int(rng.integers(10_001, len(frame)))
+        other = frame.copy()
+        cell = other[name].iloc[row]
+        step = {"t0": "x", "d": pd.Timedelta(1, "us")}.get(name, 1)
+        other.loc[row, name] = not cell if name == "b" else cell + step
+        changed[name] = other
+        assert ours(other) != whole, "a single changed cell, wherever it is, changes the digest"
+    peers = {"pandas hash_pandas_object": seconds(lambda: pd.util.hash_pandas_object(frame), 1)}
+    what = "digest of 1,000,000 rows × 20 columns of pandas, over every cell"
+    if find_spec("mlflow"):
+        from mlflow.data.pandas_dataset import from_pandas
+
+        theirs = from_pandas(frame).digest
+        missed = sum(from_pandas(other).digest == theirs for other in changed.values())
+        assert missed == len(changed), "MLflow reads 10,000 rows; if that has changed, say so in the row"
+        peers["MLflow dataset digest"] = seconds(lambda: from_pandas(frame).digest, 1)
+        what += f" (MLflow's is of the first 10,000 rows: {missed} of {len(changed)} changed cells below missed)"
+    bench.row(GROUP, what, ours=seconds(lambda: ours(frame), 3), unit="s", peers=peers, goal="≤ 1.2 s on 2 cores")
+
+
+def test_storing_a_version_with_one_percent_changed(bench: Any, frame: Any, tmp_path: Path) -> None:
+    pd, pq = pytest.importorskip("pandas"), pytest.importorskip("pyarrow.parquet")
+    pa = pytest.importorskip("pyarrow")
+    from nbops.data.datasets import read_data
+    from nbops.store.workspace import init
+
+    ws = init(tmp_path)
+    first = seconds(lambda: nb.snapshot(frame, "large", store=True), 1)
+    size = stored(ws)
+    rng = np.random.default_rng(2)
+    rows = rng.choice(len(frame), len(frame) // 100, replace=False)
+    other = frame.copy()
+    for name in other.columns:
+        values = other[name].to_numpy(copy=True)
+        values[rows] = values[rng.permutation(rows)]
+        other[name] = pd.Series(values, dtype=other[name].dtype)
+    again = seconds(lambda: nb.snapshot(other, "large", store=True), 1)
+    share = (stored(ws) - size) / size
+    pd.testing.assert_frame_equal(read_data("large/2").to_pandas(), other)
+    pd.testing.assert_frame_equal(read_data("large/1").to_pandas(), frame)
+    file = tmp_path / "whole.parquet"
+    written = seconds(lambda: pq.write_table(pa.Table.from_pandas(other), file, compression="zstd"), 1)
+    said = "storing 1,000,000 rows × 20 columns with `nb.snapshot`, digest and profile included"
+    bench.row(GROUP, said, ours=first, unit="s", peers={"pyarrow, the bare Parquet file": written})
+    bench.row(GROUP, f"{said}: again with 1 % of the rows changed, scattered", ours=again, unit="s",
+              peers={"pyarrow, the bare Parquet file": written})  # fmt: skip
+    bench.row(GROUP, "bytes stored for that second version, of the first's", ours=100 * share, unit="%",
+              peers={"a second Parquet file": 100 * file.stat().st_size / size}, goal="≤ 2 %")  # fmt: skip
+    assert share <= 0.02

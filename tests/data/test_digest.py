@@ -20,8 +20,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbops.data.datasets import Hashed
 from nbops.data.frames import read
+from nbops.data.hashed import Hashed
 
 TABLE: dict[str, list[Any]] = {
     "whole": [1, -2, 3],
@@ -86,7 +86,7 @@ def test_digest_without_pyarrow_is_the_same() -> None:
 import json, sys
 sys.modules["pyarrow"] = None
 import pandas as pd, polars as pl
-from nbops.data.datasets import Hashed
+from nbops.data.hashed import Hashed
 from nbops.data.frames import read
 table = {"i": [1, 2, None], "t": ["a", None, "né"], "f": [0.5, None, 1.0], "b": [True, False, None]}
 objects = pd.DataFrame({k: pd.Series(v, dtype=object) for k, v in table.items()})

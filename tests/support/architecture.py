@@ -15,7 +15,7 @@ from pathlib import Path
 FILE_LINES = 400
 FUNCTION_LINES = 60
 # `memory`, `preflight` and `preflight_space` are asked before any run; `replay` and `diagnose` outlive a watch.
-ROOT_NAMES = 64
+ROOT_NAMES = 66
 
 FLOORS: dict[str, int] = {
     "core": 0,

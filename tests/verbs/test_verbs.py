@@ -169,6 +169,24 @@ def test_data_is_kept_checked_and_listed(workspace: Workspace) -> None:
     assert [d.name for d in said("datasets rows > 1")] == ["people", "table"]
 
 
+def test_files_and_folders_are_kept_and_checked_out(workspace: Workspace, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "1.txt").write_text("a")
+    kept = said(f"snapshot {folder} --store --label-set v2 --code abc", cli=True)
+    assert (kept.name, kept.rows, kept.source.label_set, kept.source.extraction_code) == ("images", 1, "v2", "abc")
+    assert said("checkout images --to out") == tmp_path / "out"
+    assert (tmp_path / "out" / "1.txt").read_text() == "a"
+    assert said("diff images/1 out/").is_same
+    said("snapshot table --store", table={"a": [1, 2]})
+    assert said("checkout table --to table.parquet", cli=True) == Path("table.parquet")
+    again = said("snapshot table.parquet", cli=True)
+    assert (again.name, again.version) == ("table", 1)
+    assert said("checkout table/1") == Path("table-1.parquet")
+    with pytest.raises(NotFound, match="no run 'nothing'"):
+        said("checkout nothing")
+
+
 def test_data_is_split_and_looked_over_for_leaks(workspace: Workspace) -> None:
     table = {"id": list(range(40)), "day": list(range(40)), "y": [0, 1] * 20}
     made = said("split table --test 0.5 --key id --folds 2 --name mine --seal", table=table)

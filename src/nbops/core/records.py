@@ -172,16 +172,24 @@ class ColumnSchema(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """Where data came from: origin, the code that extracted it, its label set, its entry point."""
+    """Where data came from: origin, the code that extracted it, its label set, its entry point.
+
+    versions : what the source calls its own version: git, git_dirty, git_path, dvc_md5, dvc_rev, delta; by name
+    """
 
     origin: str = ""
     extraction_code: str = ""
     label_set: str = ""
     entry_point: str = ""
+    versions: dict[str, str] = {}
 
 
 class Dataset(Record, frozen=True, kw_only=True):
-    """One version of a named table; `digest` covers every cell."""
+    """One version of a named table, or of a folder of files; `digest` covers every cell, or every file.
+
+    `scheme` tells how `digest` was made: None for the first way, over whole columns; ``tree``, from chunks; ``files``,
+    of a folder. `manifest` is the sha256 of the file that holds the tree, and says where the data is stored.
+    """
 
     kind: ClassVar[str] = "dataset"
     prefix: ClassVar[str] = "ds"
@@ -195,6 +203,13 @@ class Dataset(Record, frozen=True, kw_only=True):
     source: Source = Source()
     tags: dict[str, str] = {}
     cell_id: str | None = None  # the cell that made it
+    scheme: str | None = None
+    manifest: str | None = None
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder of files; `rows` counts them."""
+        return self.scheme == "files"
 
 
 class CheckResult(Shown, msgspec.Struct, frozen=True, kw_only=True):

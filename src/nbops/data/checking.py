@@ -17,8 +17,9 @@ from nbops.core.errors import CheckFailed, InvalidInput, did_you_mean
 from nbops.core.ids import new_id
 from nbops.core.records import CheckReport, CheckResult, Dataset, Link, Verdict, replace
 from nbops.data.columns import Frame
-from nbops.data.datasets import Hashed, find_dataset, is_reference, known_dataset, read_data
+from nbops.data.datasets import find_dataset, is_reference, known_dataset, read_data
 from nbops.data.frames import read
+from nbops.data.hashed import Hashed
 from nbops.data.leaf import LEAKS, Check, Located, Sample, checks, result
 from nbops.data.profiles.profile import Profile
 from nbops.data.profiling import profile_frame

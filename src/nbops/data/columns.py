@@ -7,7 +7,7 @@ Everything else of this package works on these; reading frames is in `frames`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -132,6 +132,15 @@ class Frame:
         raise not_found("column", name, self.names)
 
 
+def part(column: Column, start: int, stop: int) -> Column:
+    """Return the rows from `start` to before `stop` of a column, on the same memory."""
+    missing = None if column.missing is None else column.missing[start:stop]
+    if column.offsets is None:
+        return Column(column.name, column.dtype, column.values[start:stop], missing)
+    offsets = column.offsets[start : stop + 1]
+    return Column(column.name, column.dtype, column.values[offsets[0] : offsets[-1]], missing, offsets - offsets[0])
+
+
 def blocks(column: Column) -> Iterator[Array]:
     """Yield the fixed-width values in pieces of `BLOCK` rows, contiguous, missing cells canonical.
 
@@ -233,3 +242,23 @@ def _text_hashes(data: Array, offsets: NDArray[np.int64]) -> Hashes:
         text = data[offsets[row] : offsets[row + 1]].tobytes()
         out[row] = np.frombuffer(hashlib.blake2b(text, digest_size=8).digest(), "<u8")[0]
     return mixed(out)
+
+
+def bare_arrays(features: Sequence[Column], label: Column | None) -> dict[str, Array] | None:
+    """Return ``X``, and ``y`` if there is a label, as the arrays were given; None for columns that were no array."""
+    if not features or (label is not None and not is_bare(label)):
+        return None
+    first = features[0]
+    if first.is_tensor:
+        shape = first.dtype.partition("[")[2].rstrip("]").split(",")
+        arrays = {"X": first.values.reshape(first.rows, *map(int, shape))}
+    elif all(map(is_bare, features)):
+        arrays = {"X": np.stack([column.values for column in features], axis=1)}
+    else:
+        return None
+    return arrays if label is None else {**arrays, "y": label.values}
+
+
+def is_bare(column: Column) -> bool:
+    """Return whether the values alone say everything: no text, and nothing missing but NaN."""
+    return column.offsets is None and (column.missing is None or column.is_float)

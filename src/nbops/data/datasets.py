@@ -5,26 +5,29 @@ Also finding a dataset by reference and by content, and reading stored data back
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from nbops.core.errors import InvalidInput, not_found
+from nbops.core.errors import CorruptData, InvalidInput, not_found
 from nbops.core.ids import new_id
-from nbops.core.query import Both, Compare, Field, Node, Order
-from nbops.core.records import ColumnSchema, Dataset, Source, replace
+from nbops.core.query import Compare, Field
+from nbops.core.records import Dataset, Source, replace
 from nbops.data.columns import Frame, row_hashes
-from nbops.data.digest import column_digest, table_digest
+from nbops.data.contents import Content, FolderContent, Kept, TableContent, named, newest, older_ones
+from nbops.data.folders.files import restore_files
+from nbops.data.folders.scanning import is_folder, scan
 from nbops.data.frames import read
-from nbops.data.profiling import profile_frame
+from nbops.data.hashed import Hashed
+from nbops.data.origins import completed
 from nbops.data.sources import is_path
-from nbops.data.storing import MEDIA_TYPES, Packed, pack, unpack
+from nbops.data.storing import PIECES, unpack, write_parquet
 from nbops.store.context import current_cell_id, current_run
 from nbops.store.using import note_used
 from nbops.store.workspace import Workspace, workspace
@@ -34,32 +37,33 @@ _OWN_TAGS = ("stored", "stored_digest")
 
 
 def snapshot(
-    data: Any,
-    name: str,
-    *,
-    source: str | Source | Mapping[str, str] | None = None,
-    key: str | Sequence[str] | None = None,
-    tags: Mapping[str, str] | None = None,
-) -> Dataset:
+    data: Any, name: str, *, source: str | Source | Mapping[str, Any] | None = None,
+    key: str | Sequence[str] | None = None, tags: Mapping[str, str] | None = None, store: bool | None = None,
+) -> Dataset:  # fmt: skip
     """Record a version of a dataset: digest over every cell, schema, profile, and the data if it is small.
 
-    The same content under the same name is the same version, so re-running a cell adds nothing. Content is
-    column names and order, types and values; not the index, chunks, nor which library holds it.
-    With a run open, the run is linked to the dataset that it used.
+    The same content under the same name is the same version. Content is column names and order, types and values;
+    not the index, chunks, nor which library holds it. An open run is linked to the dataset that it used.
 
     Parameters
     ----------
     data
         A pandas, polars or Arrow frame, a NumPy array of any rank (rows first), a torch tensor, ``(X, y)``,
-        a dict of columns, the path of a Parquet or CSV file, or ``(engine, "select …")``.
+        a dict of columns, the path of a Parquet or CSV file or of a Delta Lake table, ``(engine, "select …")``; or the
+        path of a folder, whose files are the content.
     name : str
         Name of the dataset, without ``/`` and ``@``.
     source : str, Source or mapping, optional
-        Where it came from: the origin, or ``origin``, ``extraction_code``, ``label_set``, ``entry_point``.
+        Where it came from: the origin, or ``origin``, ``extraction_code``, ``label_set``, ``entry_point``, and
+        ``versions`` by name. What is left out is filled as far as it can be told: path, git's commit, DVC's digest,
+        Delta's version, the notebook or script.
     key : str or list of str, optional
         Columns that tell rows apart; refused unless they do. Kept in ``profile["key"]``.
     tags : mapping, optional
-        Text by name. ``stored`` is added: ``parquet``, ``npz``, or why the data was not kept (``dataset_max_bytes``).
+        Text by name. ``stored`` is added: ``pieces``, ``npz``, or why the data was not kept.
+    store : bool, optional
+        Whether to store the data: of a version that follows another, only what changed. By default if it is no larger
+        than the setting ``dataset_max_bytes``.
 
     Returns
     -------
@@ -72,21 +76,21 @@ def snapshot(
         Data that cannot be read, an unusable name, source or tag, a key with repeated or missing values.
     NotFound
         A key column that is not there.
+    Conflict, MissingDependency
+        A file of a folder changes while it is read; a Delta Lake table that needs `deltalake`.
     """
     _check_name(name)
-    origin, own_tags = _source(source), _tags(tags)
-    hashed = Hashed(read(data))
-    keys = _check_key(hashed.frame, key)
+    given, own_tags = _source(source), _tags(tags)
     ws = workspace()
-    dataset = _newest(ws, _named(name, "digest", hashed.digest))
-    packed = Packed()
-    if dataset is None:
-        packed = pack(hashed.frame, max_bytes=ws.settings.dataset_max_bytes)
-        dataset = _amended(_described(hashed, name), origin, own_tags, keys)
+    content, keys = _content(ws, data, key)
+    known = content.find(ws, name)
+    dataset = known or _described(content, name)
+    kept = content.keep(ws, name, store=store) if known is None or (store and _may_be_stored(known)) else None
+    origin = completed(given, data, before=known.source if known else None) if given or not known else None
     with ws.store.transaction():
-        if not dataset.version:
-            dataset = _numbered(ws, dataset, packed)
-        amended = _amended(dataset, origin, own_tags, keys)
+        if kept is not None:
+            dataset = _kept(ws, _amended(dataset, origin, own_tags, keys), kept)
+        amended = _amended(dataset, origin if given is not None else None, own_tags, keys)
         if amended != dataset:  # a re-run with other tags, source or key
             ws.store.put(amended)
         if run := current_run():
@@ -95,33 +99,14 @@ def snapshot(
     return amended
 
 
-@dataclass(frozen=True, eq=False)
-class Hashed:
-    """A frame with its digests, each computed once."""
-
-    frame: Frame
-
-    @cached_property
-    def columns(self) -> list[str]:
-        """Digest of each column."""
-        return [column_digest(column) for column in self.frame.columns]
-
-    @cached_property
-    def digest(self) -> str:
-        """Digest of the table."""
-        return table_digest(self.frame.columns, self.frame.rows, self.columns)
-
-    @property
-    def features_digest(self) -> str:
-        """Digest of the table without its label: that of ``X`` when ``(X, y)`` was given."""
-        kept = [pair for pair in zip(self.frame.columns, self.columns, strict=True) if pair[0].name != self.frame.label]
-        return table_digest([column for column, _ in kept], self.frame.rows, [digest for _, digest in kept])
-
-    @property
-    def schema(self) -> list[ColumnSchema]:
-        """The columns as they are recorded."""
-        pairs = zip(self.frame.columns, self.columns, strict=True)
-        return [ColumnSchema(name=column.name, dtype=column.dtype, digest=digest) for column, digest in pairs]
+def _content(ws: Workspace, data: Any, key: str | Sequence[str] | None) -> tuple[Content, list[str]]:
+    """Return what is to be recorded, read once, and the columns of its key."""
+    if not is_folder(data):
+        table = TableContent(Hashed(read(data)))
+        return table, _check_key(table.hashed.frame, key)
+    if key:
+        raise InvalidInput("a folder of files has no key columns", hint="Leave key out.")
+    return FolderContent(scan(data, cache=ws.path / "cache" / "folders")), []
 
 
 def find_dataset(ref: str | Dataset, *, ws: Workspace | None = None) -> Dataset:
@@ -136,8 +121,8 @@ def find_dataset(ref: str | Dataset, *, ws: Workspace | None = None) -> Dataset:
         return ref
     ws = ws or workspace()
     name, slash, version = ref.partition("/")
-    where = _named(name, "version", int(version)) if version.isdigit() else Compare(Field("name"), "==", name)
-    found = _newest(ws, where) if not slash or version.isdigit() else None
+    where = named(name, "version", int(version)) if version.isdigit() else Compare(Field("name"), "==", name)
+    found = newest(ws, where) if not slash or version.isdigit() else None
     if found is None:
         known = sorted({d.name for d in ws.store.find(Dataset, limit=1000)} - {name})
         versions = sorted(d.version for d in ws.store.find(Dataset, Compare(Field("name"), "==", name)))
@@ -156,67 +141,122 @@ def is_reference(data: Any) -> bool:
 def read_data(ref: str | Dataset) -> Any:
     """Return the stored data of a dataset: a dict of arrays (``X``, ``y``), or a pyarrow Table.
 
+    A table has the types that it was given with: categories, time zones, units, decimals, nested values. Its
+    digest is compared with the record's before it is given out.
+
     Raises
     ------
     NotFound
-        No such dataset, or its data was too large to be stored.
+        No such dataset, or its data was not stored.
     CorruptData
-        The stored file was changed.
+        A stored file was changed, or what was read is not what was recorded.
+    InvalidInput
+        It is a folder of files.
     """
     ws = workspace()
-    return unpack(find_dataset(ref, ws=ws), artifacts=ws.artifacts)
+    dataset = find_dataset(ref, ws=ws)
+    if dataset.is_folder:
+        raise InvalidInput(
+            f"'{dataset.name}/{dataset.version}' is a folder of files, not a table",
+            hint="Write it out with nbops.data.datasets.checkout, or %mlops checkout.",
+        )
+    data = unpack(dataset, artifacts=ws.artifacts)
+    if dataset.tags["stored"] == PIECES and Hashed(read(data)).digest != dataset.digest:
+        raise CorruptData(
+            f"what is stored of '{dataset.name}/{dataset.version}' is not what was recorded",
+            hint="Restore the files of the workspace from a backup; nothing of it was used.",
+        )
+    return data
+
+
+def checkout(ref: str | Dataset, *, to: str | os.PathLike[str] | None = None) -> Path:
+    """Write the stored data of a dataset out: the files of a folder into a new folder, a table as Parquet.
+
+    Parameters
+    ----------
+    ref : str or Dataset
+        ``"images/2"``, or ``"images"`` for the newest version.
+    to : path, optional
+        A folder that is not there yet, or is empty; for a table a file that is not there yet. By default
+        ``images-2`` or ``sales-1.parquet`` here.
+
+    Returns
+    -------
+    Path
+        Of what was written; it appears whole or not at all.
+
+    Raises
+    ------
+    NotFound
+        No such dataset, or its data was not stored.
+    InvalidInput
+        The target is there already, or the data is arrays, which Parquet does not hold.
+    CorruptData
+        Stored files are damaged.
+    """
+    ws = workspace()
+    dataset = find_dataset(ref, ws=ws)
+    if dataset.is_folder:
+        return restore_files(dataset, to=to or f"{dataset.name}-{dataset.version}", artifacts=ws.artifacts)
+    path = Path(to or f"{dataset.name}-{dataset.version}.parquet")
+    if path.exists():
+        raise InvalidInput(f"'{path}' is there already", hint="Name a new file: to=PATH, or --to PATH.")
+    data = read_data(dataset)
+    if isinstance(data, dict):
+        raise InvalidInput(
+            f"'{dataset.name}/{dataset.version}' holds arrays: {', '.join(data)}",
+            hint="Read them with nbops.data.datasets.read_data and save them with numpy.savez.",
+        )
+    write_parquet(data, path)
+    return path
 
 
 def known_dataset(ws: Workspace, hashed: Hashed) -> Dataset | None:
     """Return the newest dataset with this content, or with its features if it has a label; None if there is none."""
-    if _newest(ws, Compare(Field("rows"), "==", hashed.frame.rows)) is None:
+    if newest(ws, Compare(Field("rows"), "==", hashed.frame.rows)) is None:
         return None  # no digest of gigabytes where no dataset has so many rows
-    found = _newest(ws, Compare(Field("digest"), "==", hashed.digest))
-    if found is None and hashed.frame.label:
-        found = _newest(ws, Compare(Field("digest"), "==", hashed.features_digest))
-    return found
+    older = list(older_ones(ws, hashed))
+    for with_label in (True, False) if hashed.frame.label else (True,):
+        digest = hashed.digest if with_label else hashed.features_digest
+        found = newest(ws, Compare(Field("digest"), "==", digest))
+        found = found or next((one for one in older if hashed.is_content_of(one, with_label=with_label)), None)
+        if found is not None:
+            return found
+    return None
 
 
-def _newest(ws: Workspace, where: Node) -> Dataset | None:
-    found = ws.store.find(Dataset, where, order_by=[Order(Field("version"), descending=True)], limit=1)
-    return found[0] if found else None
-
-
-def _named(name: str, field: str, value: str | int) -> Node:
-    return Both("and", (Compare(Field("name"), "==", name), Compare(Field(field), "==", value)))
-
-
-def _described(hashed: Hashed, name: str) -> Dataset:
+def _described(content: Content, name: str) -> Dataset:
     """Return the record of new content; version 0 until it has a number."""
     return Dataset(
-        id=new_id(Dataset.prefix),
-        created_at=time.time(),
-        name=name,
-        version=0,
-        digest=hashed.digest,
-        rows=hashed.frame.rows,
-        columns=hashed.schema,
-        profile=profile_frame(hashed.frame),
-        cell_id=current_cell_id(),
-    )
+        id=new_id(Dataset.prefix), created_at=time.time(), name=name, version=0, cell_id=current_cell_id(),
+        **content.told(),
+    )  # fmt: skip
 
 
-def _numbered(ws: Workspace, dataset: Dataset, packed: Packed) -> Dataset:
-    """Write a new version and its data, unless someone recorded the same content meanwhile; return what is there."""
-    number = ws.store.next_number(f"dataset/{dataset.name}")  # waits for whoever holds the counter
-    twin = _newest(ws, _named(dataset.name, "digest", dataset.digest))
-    if twin is not None:
-        return twin
-    tags = {**dataset.tags, "stored": packed.form or packed.why}
-    if packed.form:
-        artifact = ws.save_artifact(
-            packed.data,
-            name=f"{dataset.name}-{number}.{packed.form}",
-            media_type=MEDIA_TYPES[packed.form],
-            parent=dataset.id,
-        )
+def _may_be_stored(dataset: Dataset) -> bool:
+    """Whether a version that was described only can have its data yet: its manifest has the tree that storing needs."""
+    return not dataset.tags.get("stored_digest") and dataset.scheme is not None
+
+
+def _kept(ws: Workspace, dataset: Dataset, kept: Kept) -> Dataset:
+    """Write a version and what names its data, unless someone recorded the same content meanwhile."""
+    number = dataset.version
+    if not number:
+        number = ws.store.next_number(f"dataset/{dataset.name}")  # waits for whoever holds the counter
+        twin = newest(ws, named(dataset.name, "digest", dataset.digest))
+        if twin is not None:
+            return twin
+    stem = f"{dataset.name}-{number}"
+    manifest = ws.save_artifact(
+        kept.manifest, name=f"{stem}.json", media_type=kept.media_type, parent=dataset.id
+    ).digest  # fmt: skip
+    tags = {**dataset.tags, "stored": kept.stored}
+    if kept.data:
+        artifact = ws.save_artifact(kept.data, name=f"{stem}.npz", media_type=kept.data_type, parent=dataset.id)
         tags["stored_digest"] = artifact.digest
-    dataset = replace(dataset, version=number, tags=tags)
+    elif kept.is_stored:
+        tags["stored_digest"] = manifest
+    dataset = replace(dataset, version=number, tags=tags, manifest=manifest)
     ws.store.put(dataset)
     return dataset
 
@@ -233,7 +273,7 @@ def _check_name(name: str) -> None:
         raise InvalidInput(f"a dataset cannot be named {name!r}", hint="Use text without '/' and '@'.")
 
 
-def _source(source: str | Source | Mapping[str, str] | None) -> Source | None:
+def _source(source: str | Source | Mapping[str, Any] | None) -> Source | None:
     if source is None or isinstance(source, Source):
         return source
     if isinstance(source, str):

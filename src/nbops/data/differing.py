@@ -14,17 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbops.core.display import Shown
-from nbops.core.errors import InvalidInput, NotFound
+from nbops.core.errors import CorruptData, InvalidInput, NotFound
 from nbops.core.extras import pandas
-from nbops.core.records import Dataset
-from nbops.data.columns import Column, Frame, Hashes, hashes, remixed, row_hashes
+from nbops.core.records import ColumnSchema, Dataset, replace
+from nbops.data.columns import Column, Frame, Hashes, hashes, row_hashes
 from nbops.data.datasets import find_dataset, read_data
+from nbops.data.folders.comparing import diff_folders
+from nbops.data.folders.files import FolderDifference
 from nbops.data.frames import read
+from nbops.data.hashed import Hashed
+from nbops.data.matching import matched, numbered
+from nbops.data.versions.manifest import Manifest, differing_rows, read_manifest
+from nbops.store.workspace import workspace
 
 Rows = NDArray[np.int64]
 
 CELLS = 1000  # that are kept with both values
-SAME, CHANGED, ADDED, REMOVED, RETYPED = "same", "changed", "added", "removed", "retyped"
+SAME, CHANGED, ADDED, REMOVED, RETYPED, UNKNOWN = "same", "changed", "added", "removed", "retyped", "unknown"
 BY_KEY, BY_POSITION, BY_CONTENT, BY_DIGEST = "key", "position", "content", "digest"
 
 
@@ -36,11 +42,14 @@ class ColumnDifference:
     ----------
     name : str
     change : str
-        ``same``, ``changed``, ``added`` (only the second has it), ``removed`` or ``retyped``.
+        ``same``, ``changed``, ``added`` (only the second has it), ``removed`` or ``retyped``; ``unknown`` where neither
+        data is stored and the digests were made in two ways.
     dtype_a, dtype_b : str
         Its types; empty where a table does not have it.
     cells : int or None
         How many cells differ in rows that both have; None where only digests could be compared.
+    rows : tuple of (int, int)
+        Where only digests could be compared: the ranges of rows in which cells differ, from and to before.
     """
 
     name: str
@@ -48,6 +57,7 @@ class ColumnDifference:
     dtype_a: str = ""
     dtype_b: str = ""
     cells: int | None = 0
+    rows: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,8 +140,8 @@ class DataDifference(Shown):
         )
 
 
-def diff_data(a: Any, b: Any, *, key: str | Sequence[str] | None = None) -> DataDifference | None:
-    """Return what differs between two tables; None if one of them is no data.
+def diff_data(a: Any, b: Any, *, key: str | Sequence[str] | None = None) -> DataDifference | FolderDifference | None:
+    """Return what differs between two tables, or two folders of files; None if one of them is no data.
 
     Parameters
     ----------
@@ -145,10 +155,12 @@ def diff_data(a: Any, b: Any, *, key: str | Sequence[str] | None = None) -> Data
     Raises
     ------
     InvalidInput
-        A key that repeats.
+        A key that repeats; a folder and a table.
     NotFound
         A key column that is not there.
     """
+    if (folders := diff_folders(a, b)) is not None:
+        return folders
     is_alone = isinstance(a, str | Dataset) != isinstance(b, str | Dataset)
     sides = [_side(one, "data" if is_alone else other) for one, other in ((a, "a"), (b, "b"))]
     if sides[0] is None or sides[1] is None:
@@ -192,22 +204,54 @@ def _side(data: Any, name: str) -> _Side | None:
 
 
 def _by_digests(a: _Side, b: _Side) -> DataDifference:
-    from nbops.data.datasets import Hashed
-
-    found = []
-    for side in (a, b):
-        schema = side.dataset.columns if side.dataset is not None else Hashed(side.frame).schema if side.frame else []
-        found.append({column.name: column for column in schema})
+    """Compare the digests of columns, and of their chunks; data that is there takes those of the other's scheme."""
+    schemes = {side.dataset.scheme for side in (a, b) if side.frame is None and side.dataset is not None}
+    found = [_schema(side, schemes) for side in (a, b)]
+    is_one_scheme = None not in found
+    trees = [_tree(side) if is_one_scheme else None for side in (a, b)]
+    known = [{c.name: c for c in schema or _columns(side)} for side, schema in zip((a, b), found, strict=True)]
     columns = []
-    for name in dict.fromkeys([*found[1], *found[0]]):
-        old, new = found[0].get(name), found[1].get(name)
+    for name in dict.fromkeys([*known[1], *known[0]]):
+        old, new = known[0].get(name), known[1].get(name)
         if old is None or new is None:
             columns.append(_lone(name, old.dtype if old else "", new.dtype if new else ""))
-        else:
-            change = RETYPED if old.dtype != new.dtype else SAME if old.digest == new.digest else CHANGED
-            columns.append(ColumnDifference(name, change, old.dtype, new.dtype, 0 if change == SAME else None))
-    rows = [side.frame.rows if side.frame else side.dataset.rows if side.dataset else 0 for side in (a, b)]
-    return DataDifference(a.name, b.name, rows[0], rows[1], (), BY_DIGEST, tuple(columns))
+            continue
+        change = RETYPED if old.dtype != new.dtype else UNKNOWN
+        if change == UNKNOWN and is_one_scheme:
+            change = SAME if old.digest == new.digest else CHANGED
+        rows: tuple[tuple[int, int], ...] = ()
+        if change == CHANGED and trees[0] is not None and trees[1] is not None:
+            rows = tuple(differing_rows(trees[0], trees[1], name) or ())
+        columns.append(ColumnDifference(name, change, old.dtype, new.dtype, 0 if change == SAME else None, rows))
+    return DataDifference(a.name, b.name, _rows_of(a), _rows_of(b), (), BY_DIGEST, tuple(columns))
+
+
+def _rows_of(side: _Side) -> int:
+    return side.frame.rows if side.frame else side.dataset.rows if side.dataset else 0
+
+
+def _columns(side: _Side) -> list[ColumnSchema]:
+    return side.dataset.columns if side.dataset is not None else Hashed(side.frame).schema if side.frame else []
+
+
+def _schema(side: _Side, schemes: set[str | None]) -> list[ColumnSchema] | None:
+    """Return the columns with digests of the one scheme that must be compared; None where there is none."""
+    if len(schemes) != 1:
+        return None
+    if side.frame is not None and schemes == {None}:
+        hashed = Hashed(side.frame)
+        return [replace(c, digest=d) for c, d in zip(hashed.schema, hashed.older_columns, strict=True)]
+    return Hashed(side.frame).schema if side.frame is not None else _columns(side)
+
+
+def _tree(side: _Side) -> Manifest | None:
+    """Return what tells where columns differ, if it is there."""
+    if side.frame is not None:
+        return Manifest(format=1, rows=side.frame.rows, tree=Hashed(side.frame).tree)
+    try:
+        return read_manifest(side.dataset, artifacts=workspace().artifacts) if side.dataset is not None else None
+    except (NotFound, CorruptData):  # which columns differ is known all the same
+        return None
 
 
 def _lone(name: str, dtype_a: str, dtype_b: str) -> ColumnDifference:
@@ -222,7 +266,7 @@ def _by_rows(a: tuple[str, Frame], b: tuple[str, Frame], key: tuple[str, ...]) -
     known = {column.name: column for column in one.columns}
     shared = [(known[column.name], column) for column in two.columns if column.name in known]
     if key:
-        by, pairs = BY_KEY, _matched(_keys(one, key, name_a), _keys(two, key, name_b))
+        by, pairs = BY_KEY, matched(_keys(one, key, name_a), _keys(two, key, name_b))
     else:
         by, pairs = _without_key([pair[0] for pair in shared], [pair[1] for pair in shared], one.rows, two.rows)
     columns: list[ColumnDifference] = []
@@ -250,7 +294,7 @@ def _by_rows(a: tuple[str, Frame], b: tuple[str, Frame], key: tuple[str, ...]) -
 def _without_key(a: list[Column], b: list[Column], rows_a: int, rows_b: int) -> tuple[str, Rows]:
     """Return the rows that belong together: those at one place, or the equal ones if that finds more of them."""
     whole_a, whole_b = row_hashes(a, rows_a), row_hashes(b, rows_b)
-    equal = _matched(_numbered(whole_a), _numbered(whole_b))
+    equal = matched(numbered(whole_a), numbered(whole_b))
     if rows_a != rows_b or len(equal) > np.count_nonzero(whole_a == whole_b):
         return BY_CONTENT, equal
     return BY_POSITION, np.repeat(np.arange(rows_a, dtype=np.int64)[:, None], 2, axis=1)
@@ -269,25 +313,6 @@ def _keys(frame: Frame, key: tuple[str, ...], name: str) -> Hashes:
             hint="Add columns that tell rows apart, or leave key out.",
         )
     return found
-
-
-def _numbered(found: Hashes) -> Hashes:
-    """Return hashes in which the n-th of equal ones is another than the first, so that copies are counted."""
-    order = np.argsort(found, kind="stable")
-    ordered = found[order]
-    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1]))) if len(found) else np.zeros(0, int)
-    numbers = np.arange(len(found)) - np.repeat(starts, np.diff(np.append(starts, len(found))))
-    out = found.copy()
-    out[order] = remixed(ordered, numbers.astype(np.uint64))
-    return out
-
-
-def _matched(a: Hashes, b: Hashes) -> Rows:
-    """Return the positions of equal hashes in both, in the order of the second: [rows, 2]. No hash repeats."""
-    order = np.argsort(a, kind="stable")
-    at = np.minimum(np.searchsorted(a[order], b), max(0, len(a) - 1))
-    found = a[order[at]] == b if len(a) else np.zeros(len(b), np.bool_)
-    return np.stack([order[at[found]] if len(a) else at[found], np.flatnonzero(found)], axis=1).astype(np.int64)
 
 
 def _left(rows: int, taken: Rows) -> Rows:

@@ -14,6 +14,7 @@ import numpy as np
 
 from nbops.core.errors import InvalidInput
 from nbops.data.columns import Array, Column, Frame, Mask
+from nbops.data.delta import is_delta, read_delta
 from nbops.data.objects import from_objects, from_text
 from nbops.data.sources import is_path, is_query, read_file, read_stream, run_query
 
@@ -32,7 +33,7 @@ def read(data: Any, *, label: Any = None) -> Frame:
         A pandas, polars or Arrow frame or series, or another that narwhals knows (lazy ones are
         collected); whatever has ``__arrow_c_stream__``; a NumPy array of any rank, rows first; a torch tensor; a tuple
         ``(X, y)``; a Parquet or CSV file, by its path; ``(engine, "select …")`` of a database; a dict of columns, or
-        ``{"X": …, "y": …}``. Columns of a 2-D array are named ``"0"``, ``"1"`` … as in pandas.
+        ``{"X": …, "y": …}``; a Delta Lake table. Columns of a 2-D array are named ``"0"``, ``"1"`` … as in pandas.
     label : str or array, optional
         Name of the label column, or the labels themselves: [rows].
 
@@ -45,6 +46,8 @@ def read(data: Any, *, label: Any = None) -> Frame:
     """
     if isinstance(data, Frame):
         return data
+    if is_delta(data) and not is_path(data):
+        data = read_delta(data)
     data = read_file(data) if is_path(data) else run_query(data) if is_query(data) else data
     if label is not None and not isinstance(label, str):
         return _joined({"X": data, "y": label}, native=(data, label))

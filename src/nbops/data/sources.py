@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from nbops.core.errors import InvalidInput, MissingDependency, NotFound, did_you_mean
+from nbops.data.delta import is_delta, read_delta
 
 ENDINGS = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv"}
 
 
 def is_path(data: Any) -> bool:
-    """Tell whether `data` is the path of a file: a `pathlib.Path`, or text that ends like a Parquet or CSV file."""
+    """Tell whether `data` is a path: a `pathlib.Path`, or text that ends like Parquet or CSV, or is a Delta table."""
     if isinstance(data, str):
-        return Path(data).suffix.lower() in ENDINGS
+        return Path(data).suffix.lower() in ENDINGS or is_delta(data)
     return isinstance(data, os.PathLike)
 
 
@@ -29,7 +30,7 @@ def is_query(data: Any) -> bool:
 
 
 def form_of(path: Any) -> str:
-    """Return ``parquet`` or ``csv``.
+    """Return ``parquet``, ``csv`` or ``delta``.
 
     Raises
     ------
@@ -39,6 +40,8 @@ def form_of(path: Any) -> str:
         No such file.
     """
     file = Path(path)
+    if is_delta(path):
+        return "delta"
     form = ENDINGS.get(file.suffix.lower(), "")
     if file.is_dir():
         raise InvalidInput(f"'{path}' is a folder", hint="Pass one file, or read the folder with polars first.")
@@ -53,11 +56,14 @@ def form_of(path: Any) -> str:
 
 
 def read_file(path: Any) -> Any:
-    """Return the Arrow table of a Parquet or CSV file.
+    """Return the Arrow table of a Parquet or CSV file, or of a Delta Lake table.
 
     In a CSV file, cells that are empty or NA, NULL, NaN … without quotes are missing.
     """
-    if form_of(path) == "parquet":
+    form = form_of(path)
+    if form == "delta":
+        return read_delta(path)
+    if form == "parquet":
         source = ParquetSource(path)
         try:
             with source.errors():

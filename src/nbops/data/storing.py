@@ -1,55 +1,92 @@
-"""The data of a small dataset as a file, and back: Parquet for tables where pyarrow is installed, else ``.npz``.
+"""The data of a snapshot: in shared pieces where pyarrow is installed, else as one ``.npz``; and back.
 
-Arrays stay arrays, ``X`` and ``y``. The bytes depend on the content only, not on the library
-that the data came from. Mixed and nested columns are not stored.
+Arrays stay arrays, ``X`` and ``y``. Columns of mixed values are not stored. Snapshots of before the pieces are one
+Parquet file each.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import os
 from dataclasses import dataclass
 from decimal import Decimal
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nbops.core.errors import NotFound
+from nbops.core.errors import CorruptData, NotFound
 from nbops.core.protocols import ArtifactStore
 from nbops.core.records import Dataset
-from nbops.data.columns import Array, Column, Frame
+from nbops.data.columns import Array, Column, Frame, bare_arrays, is_bare
+from nbops.data.versions.cells import Unstorable
+from nbops.data.versions.manifest import ColumnTree, Manifest, read_manifest
+from nbops.data.versions.reading import StoredCells
+from nbops.data.versions.writing import is_of_arrays, missing_objects, store_cells
 
-MEDIA_TYPES = {"parquet": "application/vnd.apache.parquet", "npz": "application/x-npz"}
+PIECES, NPZ, PARQUET = "pieces", "npz", "parquet"
+NPZ_TYPE = "application/x-npz"
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A file's bytes and form (``parquet`` or ``npz``), or `why` there is none."""
+    """The manifest of a snapshot, and how its data is stored: in pieces, as the bytes of an ``npz``, or `why` not."""
 
-    data: bytes = b""
+    manifest: Manifest
     form: str = ""
     why: str = ""
+    data: bytes = b""
 
 
-def pack(frame: Frame, *, max_bytes: int) -> Packed:
-    """Return the file of a frame, if its values fit into `max_bytes` and can be written."""
+def pack(
+    frame: Frame, tree: list[ColumnTree], *, store: bool | None, max_bytes: int, base: Manifest | None,
+    artifacts: ArtifactStore,
+) -> Packed:  # fmt: skip
+    """Store the data of a frame, if it is wanted and can be, and return what a record says of it.
+
+    Parameters
+    ----------
+    frame : Frame
+    tree : list of ColumnTree
+    store : bool, optional
+        Whether data is wanted; by default if its values fit into `max_bytes`.
+    base : Manifest, optional
+        Of the version before, whose pieces are used again.
+    """
+    bare = Manifest(format=1, rows=frame.rows, tree=tree)
     size = sum(c.values.nbytes + (0 if c.offsets is None else c.offsets.nbytes) for c in frame.columns)
-    if size > max_bytes:
-        return Packed(why=f"{size:,} bytes are more than dataset_max_bytes = {max_bytes:,}")
-    mixed = [column.name for column in frame.columns if column.dtype == "object"]
-    if mixed:
-        return Packed(why=f"column '{mixed[0]}' holds mixed or nested values")
-    arrays = _arrays(frame)
-    if arrays is None and not any(column.is_tensor for column in frame.columns):
+    if store is None and size > max_bytes:
+        return Packed(bare, why=f"{size:,} bytes are more than dataset_max_bytes = {max_bytes:,}")
+    if store is False:
+        return Packed(bare, why="store=False")
+    is_array = is_of_arrays(frame)
+    if find_spec("pyarrow") is None or (not is_array and any(column.is_tensor for column in frame.columns)):
+        mixed = [column.name for column in frame.columns if column.dtype == "object"]
+        if mixed:
+            return Packed(bare, why=f"column '{mixed[0]}' holds mixed or nested values")
+        return Packed(bare, NPZ, data=_npz((_arrays(frame) if is_array else None) or _parts(frame)))
+    try:
+        return Packed(_in_pieces(frame, tree, base=base, artifacts=artifacts), PIECES)
+    except Unstorable as error:
+        return Packed(bare, why=str(error))
+
+
+def _in_pieces(frame: Frame, tree: list[ColumnTree], *, base: Manifest | None, artifacts: ArtifactStore) -> Manifest:
+    if base is not None:
         try:
-            return _parquet(frame)
-        except ImportError:
-            return Packed(_npz(_parts(frame)), "npz")  # pyarrow is optional
-    return Packed(_npz(_parts(frame) if arrays is None else arrays), "npz")
+            manifest = store_cells(frame, tree, base=base, artifacts=artifacts)
+        except (CorruptData, NotFound):  # a version before that is damaged must not cost this one
+            manifest = None
+        # objects may have been swept meanwhile, with the version that had them
+        if manifest is not None and not missing_objects(manifest, artifacts=artifacts):
+            return manifest
+    return store_cells(frame, tree, base=None, artifacts=artifacts)
 
 
 def unpack(dataset: Dataset, *, artifacts: ArtifactStore) -> Any:
-    """Return the stored data: a dict of arrays, or a pyarrow Table.
+    """Return the stored data: a dict of arrays, or a pyarrow Table with the types that it was given with.
 
     In a dict, text is an object array and missing cells of text and integers are None.
 
@@ -58,17 +95,21 @@ def unpack(dataset: Dataset, *, artifacts: ArtifactStore) -> Any:
     NotFound
         The data was not stored; the dataset's tag ``stored`` says why.
     CorruptData
-        The file is not what was stored.
+        A file is not what was stored.
     """
     form, digest = dataset.tags.get("stored", ""), dataset.tags.get("stored_digest", "")
     if not digest:
         raise NotFound(
             f"the data of dataset '{dataset.name}/{dataset.version}' is not stored: {form}",
-            hint="Pass the data itself; raise dataset_max_bytes in config.toml to store larger snapshots.",
+            hint="Pass the data itself; store=True stores a snapshot of any size.",
         )
+    if form == PIECES:
+        manifest = read_manifest(dataset, artifacts=artifacts)
+        if manifest is not None and manifest.stored is not None:
+            return StoredCells(manifest, manifest.stored, artifacts=artifacts).table()
     with artifacts.open(digest) as file:
         data = io.BytesIO(file.read())
-    if form == "parquet":
+    if form == PARQUET:
         import pyarrow.parquet
 
         return pyarrow.parquet.read_table(data)
@@ -78,24 +119,21 @@ def unpack(dataset: Dataset, *, artifacts: ArtifactStore) -> Any:
 
 
 def _arrays(frame: Frame) -> dict[str, Array] | None:
-    """Return ``X``, and ``y`` if there is a label, as they were given; None if the frame is a table."""
     label = frame.column(frame.label) if frame.label else None
-    features = [column for column in frame.columns if column is not label]
-    if not frame.is_array or (label is not None and not _is_bare(label)):
-        return None
-    first = features[0]
-    if first.is_tensor:
-        shape = first.dtype.partition("[")[2].rstrip("]").split(",")
-        arrays = {"X": first.values.reshape(first.rows, *map(int, shape))}
-    elif all(map(_is_bare, features)):
-        arrays = {"X": np.stack([column.values for column in features], axis=1)}
-    else:
-        return None
-    return arrays if label is None else {**arrays, "y": label.values}
+    return bare_arrays([column for column in frame.columns if column is not label], label)
 
 
-def _is_bare(column: Column) -> bool:
-    return column.offsets is None and (column.missing is None or column.is_float)
+def write_parquet(table: Any, path: Path) -> None:
+    """Write an Arrow table as a Parquet file, which appears whole or not at all."""
+    import pyarrow.parquet
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        pyarrow.parquet.write_table(table, part, compression="zstd")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _npz(arrays: dict[str, Array]) -> bytes:
@@ -123,52 +161,11 @@ def _from_parts(arrays: dict[str, Array]) -> dict[str, Array]:
         if column.is_tensor:
             shape = dtype.partition("[")[2].rstrip("]").split(",")
             data[name] = column.values.reshape(column.rows, *map(int, shape))
-        elif _is_bare(column):
+        elif is_bare(column):
             data[name] = column.values
         else:
-            cells = _decimals(column) if dtype == "decimal" else [column.value(row) for row in range(column.rows)]
+            cells = [column.value(row) for row in range(column.rows)]
+            if dtype == "decimal":
+                cells = [None if cell is None else Decimal(cell) for cell in cells]
             data[name] = np.array([*cells, None], dtype=object)[:-1]  # the extra None keeps NumPy from guessing
     return data
-
-
-def _parquet(frame: Frame) -> Packed:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pa.table({column.name: _arrow(column) for column in frame.columns})
-        table.validate(full=True)  # text that is no UTF-8 could be written but not be read
-        file = io.BytesIO()
-        pq.write_table(table, file, compression="zstd")
-    except pa.ArrowException as error:
-        return Packed(why=f"Parquet cannot hold it: {error}")
-    return Packed(file.getvalue(), "parquet")
-
-
-def _arrow(column: Column) -> Any:
-    """Return a column as an Arrow array, sharing memory where it can."""
-    import pyarrow as pa
-
-    missing, values = column.missing, np.ascontiguousarray(column.values)
-    if column.dtype == "null":
-        return pa.nulls(column.rows)
-    if column.offsets is not None:
-        kind = pa.large_binary() if column.dtype == "bytes" else pa.large_string()
-        there = None if missing is None else pa.py_buffer(np.packbits(~missing, bitorder="little").tobytes())
-        buffers = [there, pa.py_buffer(np.ascontiguousarray(column.offsets)), pa.py_buffer(values)]
-        array = pa.Array.from_buffers(kind, column.rows, buffers)
-        return pa.array(_decimals(column)) if column.dtype == "decimal" else array
-    if column.is_float:
-        return pa.array(values)
-    if column.dtype == "time":
-        unit = "us" if np.datetime_data(values.dtype)[0] == "us" else "ns"
-        return pa.array(values.astype(np.int64), pa.time64(unit), mask=missing)
-    array = pa.array(values, mask=missing)
-    if column.dtype.startswith("datetime["):
-        return array.cast(pa.timestamp(array.type.unit, tz=column.dtype[9:-1]))
-    return array
-
-
-def _decimals(column: Column) -> list[Decimal | None]:
-    cells = (column.value(row) for row in range(column.rows))
-    return [None if cell is None else Decimal(cell) for cell in cells]

@@ -217,6 +217,11 @@ class Artifacts:
         path = self._path(digest)
         return bytes(self._fs.cat_file(path)) if self._fs.exists(path) else b""
 
+    def begins_with(self, digest: str, start: bytes) -> bool:
+        """Return whether stored bytes begin so; False if they are absent. Nothing else of them is read."""
+        path = self._path(digest)
+        return self._fs.exists(path) and bytes(self._fs.cat_file(path, start=0, end=len(start))) == start
+
     def set_aside(self, digest: str, folder: Path) -> Path:
         """Move damaged bytes out of the store into a local folder and return the file."""
         folder.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ from nbops.core.errors import CorruptData, NotFound
 from nbops.core.records import Alias, Artifact, Dataset, ModelVersion, Record, Run, Summary, kinds
 from nbops.core.reports import Report
 from nbops.store.maintenance import TRASH
+from nbops.store.manifests import stored_files
 from nbops.store.points import Columns, decode_chunk, merge, summarise
 from nbops.store.rows import attr_rows, clean, series_row, storable, summary_of
 from nbops.store.sql import SqlStore
@@ -94,6 +95,7 @@ def _faults(ws: Workspace, counts: Counter[str]) -> Iterator[Fault]:
     yield from _seals(ws.store)
     yield from _links(ws.store, counts, known)
     yield from _names(ws.store, known)
+    digests |= _stored_data(ws, known)
     yield from _files(ws, counts, digests)
     for path in sorted((ws.path / "journal").glob("*.torn")):
         yield Fault(f"the journal {path.name} ends in a damaged frame; its whole frames are in the store")
@@ -310,6 +312,16 @@ def _raiser(store: SqlStore, name: str, number: int) -> Callable[[], None]:
             store._upsert(work.connection, counter, [{"name": name, "value": number}])
 
     return lift
+
+
+def _stored_data(ws: Workspace, known: dict[str, Record]) -> dict[str, str]:
+    """Return what the manifests of datasets name, and whose it is; nothing of those whose data is not stored."""
+    found: dict[str, str] = {}
+    for item in known.values():
+        if isinstance(item, Dataset) and item.manifest and item.tags.get("stored_digest") == item.manifest:
+            for digest in stored_files(ws.artifacts.read_unverified(item.manifest)):
+                found[digest] = f"data of {item.name}/{item.version}"
+    return found
 
 
 def _files(ws: Workspace, counts: Counter[str], digests: dict[str, str]) -> Iterator[Fault]:

@@ -16,6 +16,7 @@ from nbops.core.errors import Conflict, InvalidInput, NotFound
 from nbops.core.query import Both, Compare, Field
 from nbops.core.records import Alias, Endpoint, ModelVersion, Record, Run, RunStatus
 from nbops.store.artifacts import Artifacts
+from nbops.store.manifests import START
 from nbops.store.sql import SqlStore
 from nbops.store.tables import attr, chunk, link, record, series
 
@@ -26,7 +27,7 @@ _SPACE, _KEY = "trash", "at"  # the attr row of a record in the trash: num is wh
 # What goes with its parent; models and data stay.
 _ALONG = (Run.kind, "cell", "artifact", "check", "diagnosis", "watch", "command")
 _PIECE = 500
-_MANIFEST_BYTES = 1 << 20
+_MANIFEST_BYTES = 1 << 20  # a larger JSON file is looked into only if it begins as our manifests do
 
 
 @dataclass(frozen=True)
@@ -196,8 +197,8 @@ def sweep(store: SqlStore, artifacts: Artifacts, *, grace_s: float = GRACE_S) ->
     """Remove files that nothing names any more; return how many and their bytes.
 
     Any sha256 in any record counts as a name, also one in the trash; so does one in a small JSON
-    file that is named itself, such as a bundle's manifest. Files younger than `grace_s` stay: a
-    writer stores the bytes first and their record after.
+    file that is named itself, such as a bundle's manifest, and in a dataset's manifest of any size.
+    Files younger than `grace_s` stay: a writer stores the bytes first and their record after.
     """
     sizes = {blob.digest: blob.size_bytes for blob in artifacts.blobs()}
     orphans = sizes.keys() - _named(store, artifacts, sizes)
@@ -215,16 +216,21 @@ def _named(store: SqlStore, artifacts: Artifacts, sizes: dict[str, int]) -> set[
     named = {digest for body in bodies(store) for digest in DIGEST.findall(body)}
     if not sizes.keys() - named:
         return named
-    unread = {digest for digest in named if sizes.get(digest, _MANIFEST_BYTES) < _MANIFEST_BYTES}
-    seen = set(unread)
+    unread = set(named)
     while unread:
-        data = artifacts.read_unverified(unread.pop())
-        if data[:1] in (b"{", b"["):
-            fresh = set(DIGEST.findall(data.decode("utf-8", "replace"))) - named
-            named |= fresh
-            unread |= {d for d in fresh - seen if sizes.get(d, _MANIFEST_BYTES) < _MANIFEST_BYTES}
-            seen |= fresh
+        digest = unread.pop()
+        fresh = set(_named_in(artifacts, digest, size=sizes[digest])) - named if digest in sizes else set()
+        named |= fresh
+        unread |= fresh
     return named
+
+
+def _named_in(artifacts: Artifacts, digest: str, *, size: int) -> list[str]:
+    """Return the digests that a stored file names: a small one of JSON, or a manifest of any size."""
+    if size >= _MANIFEST_BYTES and not artifacts.begins_with(digest, START):
+        return []
+    data = artifacts.read_unverified(digest)
+    return DIGEST.findall(data.decode("utf-8", "replace")) if data[:1] in (b"{", b"[") else []
 
 
 def bodies(store: SqlStore) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from nbops.verbs.grammar import Call, argument, verb
@@ -9,19 +10,29 @@ from nbops.verbs.grammar import Call, argument, verb
 
 @verb(
     "snapshot",
-    argument("variable", "the table: a variable of the notebook", completes="variables"),
-    argument("--name", "name of the dataset; the variable's by default", completes="datasets"),
+    argument("data", "a variable of the notebook, or the path of a file, a folder or a Delta table",
+             completes="variables"),
+    argument("--name", "name of the dataset; the variable's or the path's by default", completes="datasets"),
     argument("--source", "where the data comes from, in words or as a URL", values="TEXT"),
+    argument("--label-set", "version of the labels", values="TEXT"),
+    argument("--code", "git hash of the code that extracted it; told by itself inside a repository", values="TEXT"),
     argument("--key", "column that tells rows apart; may be repeated", form="list", values="COLUMN"),
-    examples=("%mlops snapshot df", "%mlops snapshot df --name digits"),
-    is_notebook_only=True,
-)
-def snapshot(call: Call, *, variable: str, name: str | None, source: str | None, key: list[str]) -> Any:
-    """Keep a table as a version of a dataset."""
-    table = call.variable(variable)
+    argument("--store", "store the data whatever its size: only what the version before does not have", form="flag"),
+    examples=("%mlops snapshot df", "%mlops snapshot df --name digits --store", "%mlops snapshot images/ --store"),
+)  # fmt: skip
+def snapshot(
+    call: Call, *, data: str, name: str | None, source: str | None, label_set: str | None, code: str | None,
+    key: list[str], store: bool,
+) -> Any:  # fmt: skip
+    """Keep a table, or a folder of files, as a version of a dataset."""
+    is_path = not _is_variable(call, data) and Path(data).exists()
+    found: Any = Path(data) if is_path else call.variable(data)
+    given = {"origin": source, "label_set": label_set, "extraction_code": code}
+    told = {field: text for field, text in given.items() if text is not None}
     from nbops.data.datasets import snapshot as keep
 
-    return keep(table, name or variable.rpartition(".")[2], source=source, key=key or None)
+    own = Path(data).resolve().stem if is_path else data.rpartition(".")[2]
+    return keep(found, name or own, source=told or None, key=key or None, store=store or None)
 
 
 @verb(
@@ -59,7 +70,7 @@ def table_of(call: Call, name: str) -> Any:
     from nbops.store.workspace import workspace
     from nbops.tracking.lineage import resolve
 
-    if call.namespace is not None and name.partition(".")[0] in call.namespace:
+    if _is_variable(call, name):
         return call.variable(name)
     try:
         resolve(workspace(), name, kind=Dataset)
@@ -68,6 +79,10 @@ def table_of(call: Call, name: str) -> Any:
             raise
         call.variable(name)  # says that there is no such variable either
     return name
+
+
+def _is_variable(call: Call, name: str) -> bool:
+    return call.namespace is not None and name.partition(".")[0] in call.namespace
 
 
 @verb(

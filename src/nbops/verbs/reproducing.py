@@ -75,16 +75,31 @@ def rerun(call: Call, *, run: str, param: dict[str, str], timeout: float | None)
 
 
 @verb(
-    "checkout", _RUN,
-    argument("--to", "file or folder to write it to; a name made from the run's, here, if absent", completes="paths",
-             values="PATH"),
-    examples=("%mlops checkout baseline", "%mlops checkout baseline --to as-it-was.ipynb"),
+    "checkout",
+    argument("what", "a run, by name or id, or a dataset: name or name/version; the newest of a name, runs first",
+             completes="runs"),
+    argument("--to", "file or folder to write it to; a name made from the run's or dataset's, here, if absent",
+             completes="paths", values="PATH"),
+    examples=("%mlops checkout baseline", "%mlops checkout baseline --to as-it-was.ipynb",
+              "%mlops checkout images/2 --to images-of-then"),
 )  # fmt: skip
-def checkout(call: Call, *, run: str, to: str | None) -> Any:
-    """Write the notebook of a run as it was; an existing file is never replaced."""
+def checkout(call: Call, *, what: str, to: str | None) -> Any:
+    """Write the notebook of a run as it was, or the data of a dataset; what exists is never replaced."""
+    from nbops.data.datasets import checkout as write_data
+    from nbops.data.datasets import find_dataset
     from nbops.pipelines.captured import checkout as write
 
-    return write(_run(run), to=to)
+    try:
+        found = _run(what)
+    except NotFound:
+        try:
+            dataset = find_dataset(what)
+        except NotFound:
+            dataset = None
+        if dataset is None:
+            raise
+        return write_data(dataset, to=to)
+    return write(found, to=to)
 
 
 @verb("fingerprint", _RUN, examples=("%mlops fingerprint baseline",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -11,18 +12,20 @@ from nbops.core.ids import short_id
 from nbops.core.records import CheckReport, CheckResult, ColumnSchema, Dataset, Verdict
 from nbops.view.bundles import bundle
 from nbops.view.cards import Card, Chip, Facts, Grid, Mono, Note, Part, chip
-from nbops.view.format import MISSING, cut, duration, number, plural, quantity, some, text, when
+from nbops.view.format import MISSING, cut, duration, number, plural, quantity, size, some, text, when
 from nbops.view.staleness import moved_on
 from nbops.view.suites import rules_grid
 
 _SAME_SHOWN = 4  # columns listed one by one before the rest are told by their number
 _COLUMNS_SHOWN = 12
+_COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
 
 
 def show_dataset(value: Dataset) -> Bundle:
-    """Draw a `Dataset`: version, size, content digest, where it came from, its columns."""
-    source = tuple((name.replace("_", " "), text(getattr(value.source, name))) for name in (
+    """Draw a `Dataset`: version, size, content digest, where it came from, its columns or how many files it has."""
+    source = tuple((name.replace("_", " "), _short(text(getattr(value.source, name)))) for name in (
         "origin", "extraction_code", "label_set", "entry_point") if getattr(value.source, name))  # fmt: skip
+    source += tuple((name.replace("_", " "), _short(text(said))) for name, said in value.source.versions.items())
     parts: list[Part] = [Facts("source", source)] if source else []
     if value.tags:
         parts.append(Facts("tags", tuple(value.tags.items())))
@@ -30,9 +33,20 @@ def show_dataset(value: Dataset) -> Bundle:
         parts.append(_columns(value))
     if moved := moved_on(value.name, value.version):
         parts.insert(0, Note(f"! {moved}", "warn"))
-    facts = (f"{value.rows:,} × {len(value.columns):,}", f"sha256 {value.digest[:12]}", when(value.created_at))
+    if value.is_folder and value.profile.get("left_out"):
+        left_out = value.profile["left_out"]
+        parts.append(Note(f"left out: {some([f'{path} ({why})' for path, why in left_out.items()], 4)}", "dim"))
+    extent = f"{value.rows:,} × {len(value.columns):,}"
+    if value.is_folder:
+        extent = f"{plural(value.rows, 'file')}, {size(value.profile.get('size_bytes'))}"
+    facts = (extent, f"sha256 {value.digest[:12]}", when(value.created_at))
     return bundle(Card(f"{value.name}/{value.version}", Chip("✓", "snapshot", "ok"), short_id(value.id), facts,
                        parts=tuple(parts)))  # fmt: skip
+
+
+def _short(said: str) -> str:
+    """Return text with whole hashes of commits as git shortens them."""
+    return _COMMIT.sub(lambda found: found[0][:12], said)
 
 
 def _columns(value: Dataset) -> Grid | Facts:

@@ -14,6 +14,7 @@ from nbops.data.datasets import find_dataset, is_reference, read_data
 from nbops.data.digest import column_digest
 from nbops.data.drifting.counting import Profile, family
 from nbops.data.frames import read
+from nbops.data.older import older_column_digest
 from nbops.data.profiling import profile_frame
 from nbops.store.using import note_used
 from nbops.store.workspace import Workspace
@@ -196,8 +197,9 @@ def with_dataset(side: Side, *, ws: Workspace) -> Side:
     for place, column in enumerate(frame.columns):
         if not found:
             return side
-        digest = column_digest(column)
-        found = [dataset for dataset in found if dataset.columns[place].digest == digest]
+        schemes = {dataset.scheme for dataset in found}
+        digests = {s: older_column_digest(column) if s is None else column_digest(column) for s in schemes}
+        found = [dataset for dataset in found if dataset.columns[place].digest == digests[dataset.scheme]]
     newest = max(found, key=lambda dataset: dataset.created_at, default=None)
     if newest is not None:
         note_used(newest, frame.native)

@@ -19,8 +19,9 @@ from nbops.core.query import Compare, Field
 from nbops.core.records import Dataset, replace
 from nbops.core.splits import OPEN, SEALED, SplitRecord, base_name
 from nbops.data.columns import Column, Frame, Hashes
-from nbops.data.datasets import Hashed, known_dataset, read_data
+from nbops.data.datasets import known_dataset, read_data
 from nbops.data.frames import read
+from nbops.data.hashed import Hashed
 from nbops.data.splits.identity import identities, salted
 from nbops.data.splits.moments import TimeFolds, Times, by_time, folds_by_time, read_times, ticks_of
 from nbops.data.splits.parts import Split

@@ -131,7 +131,7 @@ class Difference(Shown):
 
 
 def diff(a: Any, b: Any, *, tolerance: float = TOLERANCE, key: Any = None) -> Any:
-    """Return what differs between two runs, or between two tables.
+    """Return what differs between two runs, two tables, or two folders of files.
 
     Of runs: cells, parameters, environment, data and metrics, side by side. Cells are matched by their id, and where
     the notebooks have none in common, by their text. For curves and many runs at once see `compare`. Of runs whose
@@ -150,7 +150,7 @@ def diff(a: Any, b: Any, *, tolerance: float = TOLERANCE, key: Any = None) -> An
 
     Returns
     -------
-    Difference or DataDifference
+    Difference, DataDifference or FolderDifference
 
     Raises
     ------

@@ -9,7 +9,7 @@ import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from nbops.core.records import (
 )
 from nbops.core.reports import Report
 from nbops.store.maintenance import DIGEST, TRASH, kinds_of
+from nbops.store.manifests import MANIFESTS, stored_files
 from nbops.store.points import Columns
 from nbops.store.rows import attr_rows, record_row
 from nbops.store.workspace import Workspace
@@ -228,17 +229,34 @@ class _Taker:
         return found
 
     def _store_files(self) -> None:
-        artifacts, stored = self._ws.artifacts, set()
+        stored: set[str] = set()
         for kind in (Run, Cell, Artifact):
             for one in self._records(kind):
-                for digest in DIGEST.findall(encode(one).decode()) if one.id in self._wanted else ():
-                    name = f"blobs/{digest}"
-                    if digest in stored or name not in self._bundle:
-                        continue
-                    stored.add(digest)
-                    if not artifacts.exists(digest):
-                        with self._bundle.open(name) as entry:
-                            artifacts.put(entry)  # type: ignore[arg-type]
+                if one.id not in self._wanted:
+                    continue
+                self._store(DIGEST.findall(encode(one).decode()), stored)
+                if isinstance(one, Artifact) and one.media_type in MANIFESTS:
+                    self._store(self._named_in(one), stored)
+
+    def _named_in(self, manifest: Artifact) -> list[str]:
+        """Return what the manifest of a dataset names; it is in the bundle, or here already."""
+        name = f"blobs/{manifest.digest}"
+        if name not in self._bundle:
+            return []
+        with self._bundle.open(name) as entry:
+            data = b"".join(iter(entry.read, b""))
+        return stored_files(data)
+
+    def _store(self, digests: Iterable[str], stored: set[str]) -> None:
+        """Store what the bundle has of some files and this workspace has not."""
+        for digest in digests:
+            name = f"blobs/{digest}"
+            if digest in stored or name not in self._bundle:
+                continue
+            stored.add(digest)
+            if not self._ws.artifacts.exists(digest):
+                with self._bundle.open(name) as entry:
+                    self._ws.artifacts.put(entry)  # type: ignore[arg-type]
 
     def _put(self, one: Any) -> None:
         store = self._ws.store

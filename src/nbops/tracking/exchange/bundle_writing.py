@@ -34,6 +34,7 @@ from nbops.core.records import (
 from nbops.core.reports import Report
 from nbops.store.identity import user
 from nbops.store.maintenance import DIGEST
+from nbops.store.manifests import MANIFESTS, stored_files
 from nbops.store.points import Columns
 from nbops.store.workspace import Workspace
 from nbops.tracking.exchange.bundles import (
@@ -181,9 +182,19 @@ class _Writer:
             if isinstance(one, Artifact):
                 self._blob(one.digest, f"'{one.name}'")
                 self.counts["files"] += 1
+                if one.media_type in MANIFESTS:
+                    self._stored_data(one)
             elif isinstance(one, Cell) and one.outputs:
                 self._blob(one.outputs, "a cell's outputs")
         return fresh
+
+    def _stored_data(self, manifest: Artifact) -> None:
+        """Write what the manifest of a dataset names: pieces of columns, or files; nothing if they are not stored."""
+        dataset = self._ws.store.find(Dataset, Compare(Field("id"), "==", manifest.parent), limit=1)
+        if not dataset or dataset[0].tags.get("stored_digest") != manifest.digest:
+            return
+        for digest in stored_files(self._ws.artifacts.read_unverified(manifest.digest)):
+            self._blob(digest, f"data of '{dataset[0].name}'")
 
     def _texts_named_in(self, run: Run) -> None:
         """Write the files that a run's context names by digest: its list of packages."""
