@@ -327,9 +327,9 @@ def test_a_softmax_before_the_softmax_of_a_loss_of_the_users(ends_with_softmax: 
 
 
 class Fixed(nn.Module):
-    """Attention with a mask of one length, which fails for rows of another, or for fewer samples if they are swapped."""
+    """Attention with a mask of one length: fewer samples fail where it takes them for the time."""
 
-    def __init__(self, batch_first: bool) -> None:
+    def __init__(self, *, batch_first: bool) -> None:
         super().__init__()
         self.embed, self.head = nn.Embedding(9, 16), nn.Linear(16, 9)
         self.attend = nn.MultiheadAttention(16, 2, batch_first=batch_first)
@@ -343,7 +343,8 @@ class Fixed(nn.Module):
 def test_samples_that_are_mixed_where_the_size_of_the_batch_is_written_in_forward(batch_first: bool) -> None:
     tokens = torch.randint(0, 9, (12, 13), generator=torch.Generator().manual_seed(0))
     batch = tokens[:, :-1], tokens[:, 1:]
-    report = look(Fixed(batch_first), batch, loss=lambda out, target: nn.functional.cross_entropy(out.mT, target))
+    model = Fixed(batch_first=batch_first)
+    report = look(model, batch, loss=lambda scores, target: nn.functional.cross_entropy(scores.mT, target))
     assert [f.name for f in report.findings if f.name == "samples-mixed"] == ["samples-mixed"] * (not batch_first)
 
 
