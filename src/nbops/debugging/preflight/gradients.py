@@ -256,10 +256,15 @@ def _non_finite(subject: Subject, layer: str, what: str, done: Pass) -> Found:
     )  # fmt: skip
 
 
-def _started_at_zero(subject: Subject) -> list[str]:
-    """Return the names of trained matrices that hold only zeros."""
+def _two_at_zero(subject: Subject) -> list[Cause]:
+    """Return the cause, where two trained matrices hold only zeros."""
     known = [(name, p) for name, p in subject.trainable.items() if p.ndim > 1 and p.device.type != "meta"]
-    return [name for name, p in known if p.numel() and subject.norm(name) == 0.0]
+    zeros = [name for name, p in known if p.numel() and subject.norm(name) == 0.0]
+    if len(zeros) < 2:
+        return []
+    what = f"'{zeros[0]}' and '{zeros[1]}' both start at 0, so the gradient of each is 0"
+    example = f"nn.init.kaiming_uniform_(model.{zeros[0]}, a=5 ** 0.5)"
+    return [because(what, "Draw one of them at random.", example, confidence=0.8, name="constant-init")]
 
 
 @check("zero-gradient", stage="backward")
@@ -295,16 +300,7 @@ def zero_gradient(subject: Subject) -> Iterator[Found]:
                 name="softmax-over-wrong-axis",
             )
         )
-    if len(zeros := _started_at_zero(subject)) > 1:
-        causes.append(
-            because(
-                f"'{zeros[0]}' and '{zeros[1]}' both start at 0, so the gradient of each is 0",
-                "Draw one of them at random.",
-                f"nn.init.kaiming_uniform_(model.{zeros[0]}, a=5 ** 0.5)",
-                confidence=0.8,
-                name="constant-init",
-            )
-        )
+    causes += _two_at_zero(subject)
     causes.append(
         because(
             "the last activation is off for every sample",
