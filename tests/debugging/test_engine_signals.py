@@ -379,6 +379,23 @@ def test_column_of_the_label(is_leaky: bool) -> None:
     assert len(causes(watch.diagnoses, "label-in-inputs")) == is_leaky
 
 
+def test_the_last_value_of_a_window_is_no_label() -> None:
+    series = torch.sin(torch.arange(500) / 20) + 0.05 * torch.randn(500)
+    windows, following = series.unfold(0, 24, 1)[:-1], series[24:, None]
+    model = nn.Sequential(nn.Linear(24, 8), nn.ReLU(), nn.Linear(8, 1))
+
+    def take(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
+        optimizer.zero_grad()
+        F.mse_loss(model(x), y).backward()
+        optimizer.step()
+
+    watch = loop((windows, following), take, model=model)
+    batch = seen(watch).batch
+    assert batch is not None
+    assert batch.label_column is None
+    assert causes(watch.diagnoses, "label-in-inputs") == []
+
+
 # -- evaluations ------------------------------------------------------------------------------------------------------
 
 

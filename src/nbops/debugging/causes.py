@@ -85,6 +85,12 @@ CAUSES: dict[str, Known] = {
     "model-rebuilt-in-loop": Known(
         "the model is built inside the loop, and forgets", "look at the line that builds it",
         "Build the model once, before the loop."),
+    "layer-made-in-forward": Known(
+        "a layer is made in forward(), anew in each pass", "model.parameters() does not hold its weights",
+        "Make the layer in __init__ and call it in forward."),
+    "model-kept-over-folds": Known(
+        "one model goes through all folds of a cross-validation", "the scores rise from fold to fold",
+        "Make the model and its optimizer at the beginning of each fold."),
     # ---- learning rate, initialisation ----
     "lr-too-high": Known(
         "the learning rate is too high", "a rate ten times smaller lets the loss fall",
@@ -138,6 +144,9 @@ CAUSES: dict[str, Known] = {
     "label-in-inputs": Known(
         "a column of the inputs tells the label", "correlate each column with the label",
         "Leave out what is known only after the label."),
+    "output-unused": Known(
+        "what the layer gives is not used", "follow its output through forward()",
+        "Use the output, or leave the layer out."),
     "module-unused": Known(
         "a layer that was made for the task is not called", "a print in its forward",
         "Call it in forward, or assign it to the name that forward calls."),

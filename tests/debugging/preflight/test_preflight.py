@@ -310,3 +310,64 @@ def test_dependencies_are_left_out_where_a_pass_takes_too_long() -> None:
     report = look(Rows(4096), (torch.randn(8, 7, 5), torch.arange(8)), budget_s=0.01)
     stage = next(stage for stage in report.stages if stage.name == "dependencies")
     assert (stage.verdict, "takes too long" in stage.note) == ("pass", True)
+
+
+# ---- losses and shapes that the user wrote ---------------------------------------------------------------------------
+
+
+def soft_loss(output: Tensor, target: Tensor) -> Tensor:
+    return -torch.log_softmax(output, 1)[torch.arange(len(target)), target].mean()
+
+
+@pytest.mark.parametrize("ends_with_softmax", [True, False])
+def test_a_softmax_before_the_softmax_of_a_loss_of_the_users(ends_with_softmax: bool) -> None:
+    layers = [nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, 3), *([nn.Softmax(1)] if ends_with_softmax else [])]
+    found = [f for f in look(nn.Sequential(*layers), loss=soft_loss).findings if f.name == "double-activation"]
+    assert [(f.status, f.causes[0].name) for f in found] == [("error", "double-softmax")] * ends_with_softmax
+
+
+class Fixed(nn.Module):
+    """Attention with a mask of one length: fewer samples fail where it takes them for the time."""
+
+    def __init__(self, *, batch_first: bool) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Embedding(9, 16), nn.Linear(16, 9)
+        self.attend = nn.MultiheadAttention(16, 2, batch_first=batch_first)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        h, mask = self.embed(tokens), torch.ones(12, 12, dtype=torch.bool).triu(1)
+        return self.head(h + self.attend(h, h, h, attn_mask=mask, need_weights=False)[0])
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_samples_that_are_mixed_where_the_size_of_the_batch_is_written_in_forward(batch_first: bool) -> None:
+    tokens = torch.randint(0, 9, (12, 13), generator=torch.Generator().manual_seed(0))
+    batch = tokens[:, :-1], tokens[:, 1:]
+    model = Fixed(batch_first=batch_first)
+    report = look(model, batch, loss=lambda scores, target: nn.functional.cross_entropy(scores.mT, target))
+    assert [f.name for f in report.findings if f.name == "samples-mixed"] == ["samples-mixed"] * (not batch_first)
+
+
+@pytest.mark.parametrize("is_drawn", [True, False])
+def test_two_factors_that_both_start_at_zero(is_drawn: bool) -> None:
+    model = nn.Sequential(nn.Linear(20, 4, bias=False), nn.Linear(4, 3, bias=False))
+    for layer in model[is_drawn:]:
+        nn.init.zeros_(layer.weight)
+    found = [f for f in look(model).findings if f.name == "zero-gradient"]
+    assert [f.causes[0].name for f in found] == [] if is_drawn else ["constant-init"]
+
+
+@pytest.mark.parametrize(("deviation", "is_found"), [(1.0, True), (0.125, False)])
+def test_weights_of_deviation_one_are_too_large(deviation: float, is_found: bool) -> None:
+    model = nn.Sequential(nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 3))
+    nn.init.normal_(model[2].weight, 0, deviation)
+    found = [f.layer for f in look(model).findings if f.name == "oversized-weights"]
+    assert found == ["2"] * is_found
+
+
+@pytest.mark.parametrize(("bias", "cause"), [(-10.0, ["dead-relu"]), (0.0, [])])
+def test_units_that_a_bias_holds_off_make_an_output_constant(bias: float, cause: list[str]) -> None:
+    model = nn.Sequential(nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3))
+    nn.init.constant_(model[2].bias, bias)
+    found = [f for f in look(model).findings if f.name == "constant-output"]
+    assert [f.causes[0].name for f in found] == cause

@@ -45,6 +45,18 @@ SICK = {
                 criterion(net(x[rows]), y[rows]).backward()
                 optimizer.step()
         """),
+    "training-set-for-validation": ("validated-on-training-data", """
+        data = TensorDataset(x, y)
+        train_loader = DataLoader(data, batch_size=20, shuffle=True)
+        val_loader = DataLoader(data, batch_size=60)
+        look(net)
+        for epoch in range(3):
+            for xb, yb in train_loader:
+                optimizer.zero_grad()
+                criterion(net(xb), yb).backward()
+                optimizer.step()
+            hits = sum((net(a).argmax(1) == b).sum().item() for a, b in val_loader)
+        """),
     "rows-multiplied": ("rows-on-both-sides", """
         x = torch.cat([x, x])
         order = torch.randperm(len(x))
@@ -268,6 +280,19 @@ for epoch in range(3):
 }  # fmt: skip
 
 HEALTHY = {
+    "samplers-that-share-a-set": """
+        from torch.utils.data import SubsetRandomSampler
+        data = TensorDataset(x, y)
+        train_loader = DataLoader(data, batch_size=20, sampler=SubsetRandomSampler(range(100)))
+        val_loader = DataLoader(data, batch_size=20, sampler=SubsetRandomSampler(range(100, 120)))
+        look(net)
+        for epoch in range(3):
+            for xb, yb in train_loader:
+                optimizer.zero_grad()
+                criterion(net(xb), yb).backward()
+                optimizer.step()
+            hits = sum((net(a).argmax(1) == b).sum().item() for a, b in val_loader)
+        """,
     "sums-that-begin-anew": """
 best, seen, whole = 0.0, 0, 0.0
 look(net)

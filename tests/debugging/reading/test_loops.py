@@ -7,6 +7,33 @@ import pytest
 from tests.debugging.reading.cells import read, told
 
 SICK = {
+    "one-model-for-all-folds": ("model-kept-over-folds", """
+        from sklearn.model_selection import KFold
+        look(net)
+        for train, held_out in KFold(5, shuffle=True).split(x.numpy()):
+            optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+            for epoch in range(3):
+                for rows in torch.tensor(train).split(20):
+                    optimizer.zero_grad()
+                    criterion(net(x[rows]), y[rows]).backward()
+                    optimizer.step()
+        """),
+    "one-model-for-all-folds-in-a-function": ("model-kept-over-folds", """
+        from sklearn.model_selection import StratifiedKFold
+
+        def fit(model, rows):
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            for batch in torch.tensor(rows).split(20):
+                optimizer.zero_grad()
+                criterion(model(x[batch]), y[batch]).backward()
+                optimizer.step()
+
+        splitter = StratifiedKFold(3)
+        folds = list(splitter.split(x.numpy(), y.numpy()))
+        look(net)
+        for fold, (train, held_out) in enumerate(folds):
+            fit(net, train)
+        """),
     "clip-before-backward": ("clipped-at-wrong-place", """
         look(net)
         for epoch in range(3):
@@ -373,6 +400,40 @@ SICK = {
 }  # fmt: skip
 
 HEALTHY = {
+    "a-model-for-each-fold": """
+        from sklearn.model_selection import KFold
+        net = None
+        look(net)
+        for train, held_out in KFold(5).split(x.numpy()):
+            net = nn.Linear(8, 3)
+            optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+            for rows in torch.tensor(train).split(20):
+                optimizer.zero_grad()
+                criterion(net(x[rows]), y[rows]).backward()
+                optimizer.step()
+        """,
+    "weights-put-back-for-each-fold": """
+        from sklearn.model_selection import KFold
+        start = copy.deepcopy(net.state_dict())
+        look(net)
+        for train, held_out in KFold(5).split(x.numpy()):
+            net.load_state_dict(start)
+            optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+            for rows in torch.tensor(train).split(20):
+                optimizer.zero_grad()
+                criterion(net(x[rows]), y[rows]).backward()
+                optimizer.step()
+        """,
+    "splits-in-the-order-of-time": """
+        from sklearn.model_selection import TimeSeriesSplit
+        look(net)
+        for past, future in TimeSeriesSplit(4).split(x.numpy()):
+            optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+            for rows in torch.tensor(past).split(20):
+                optimizer.zero_grad()
+                criterion(net(x[rows]), y[rows]).backward()
+                optimizer.step()
+        """,
     "plain": """
         look(net)
         for epoch in range(3):

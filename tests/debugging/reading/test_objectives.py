@@ -104,6 +104,21 @@ for xb, _ in loader:
     optimizer.step()
 """
 KL = "-0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())"
+VAE_BY_FUNCTION = (
+    VAE.partition("look(net)")[0]
+    + """
+def elbo(recon, x, mu, lv):
+    return F.mse_loss(recon, x) + {factor} * (1 + lv - mu ** 2 - lv.exp()).sum(1).mean()
+
+look(net)
+for xb, _ in loader:
+    recon, mu, lv = net(xb)
+    loss = elbo(recon, xb, mu, lv)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+)
 ATTENTION = """
 class Attention(nn.Module):
     def __init__(self):
@@ -175,11 +190,47 @@ SICK = {
         recon="F.mse_loss(recon, xb)", kl=KL.replace("sum", "mean"), weight="0.1 * -")),
     "divergence-without-its-minus": ("divergence-with-wrong-sign", VAE.format(
         recon='F.mse_loss(recon, xb, reduction="sum")', kl=KL.replace("-0.5", "0.5"), weight="")),
+    "divergence-of-a-function": ("divergence-with-wrong-sign", VAE_BY_FUNCTION.format(factor="0.5")),
     "scores-undivided": ("attention-not-scaled", ATTENTION.format(
         scores="scores = torch.matmul(q, k.transpose(-2, -1))")),
     "mask-of-words": ("mask-the-wrong-way-round", MASKED.format(sign="!=")),
     "only-linear": ("linear-layers-only", """
         net = nn.Sequential(nn.Flatten(), nn.Linear(8, 32), nn.Linear(32, 3))
+        look(net)
+        """),
+    "only-linear-in-forward": ("linear-layers-only", """
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.second = nn.Linear(8, 32), nn.Linear(32, 3)
+                self.relu = nn.ReLU()
+
+            def forward(self, x):
+                x = self.first(x.view(x.size(0), -1))
+                return self.second(x)
+
+        net = Net()
+        look(net)
+        """),
+    "layer-made-in-forward": ("layer-made-in-forward", """
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.body = nn.Linear(8, 32)
+
+            def forward(self, x):
+                return nn.Linear(32, 3)(torch.relu(self.body(x)))
+
+        net = Net()
+        look(net)
+        """),
+    "block-made-in-forward": ("layer-made-in-forward", """
+        class Block(nn.Module):
+            def forward(self, x):
+                self.norm = nn.BatchNorm1d(16)
+                return self.norm(x)
+
+        net = nn.Sequential(nn.Linear(8, 16), Block(), nn.ReLU(), nn.Linear(16, 3))
         look(net)
         """),
     "dropout-at-the-end": ("dropout-on-the-output", """
@@ -225,6 +276,68 @@ SICK = {
 }  # fmt: skip
 
 HEALTHY = {
+    "divergence-of-a-function-with-its-minus": VAE_BY_FUNCTION.format(factor="-0.5"),
+    "losses-weighted-by-their-uncertainty": """
+        net = nn.Linear(8, 3)
+        logvar = nn.Parameter(torch.zeros(2))
+        optimizer = torch.optim.Adam([*net.parameters(), logvar], lr=1e-3)
+        look(net)
+        for xb, yb in loader:
+            first, second = criterion(net(xb), yb), net(xb).pow(2).mean()
+            loss = (torch.stack([first, second]) * (-logvar).exp() + logvar).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        """,
+    "likelihood-of-a-gaussian": """
+        net = nn.Linear(8, 2)
+        look(net)
+        for xb, yb in loader:
+            mean, log_var = net(xb).chunk(2, 1)
+            loss = (0.5 * (log_var + (yb[:, None] - mean) ** 2 / log_var.exp())).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        """,
+    "activation-in-forward": """
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.second = nn.Linear(8, 32), nn.Linear(32, 3)
+
+            def forward(self, x):
+                return self.second(self.first(x).relu())
+
+        net = Net()
+        look(net)
+        """,
+    "product-of-two-layers": """
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.second = nn.Linear(8, 32), nn.Linear(8, 32)
+
+            def forward(self, x):
+                return (self.first(x) * self.second(x)).sum(1)
+
+        net = Net()
+        look(net)
+        """,
+    "layer-made-once": """
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.body, self.head = nn.Linear(8, 32), None
+
+            def forward(self, x):
+                h = torch.relu(self.body(x))
+                if self.head is None:
+                    self.head = nn.Linear(h.shape[1], 3)
+                return nn.Softplus()(self.head(h))
+
+        net = Net()
+        look(net)
+        """,
     "policy": policy(),
     "policy-of-negative-log-probs": policy(sign="-", loss="(torch.stack(log_probs) * returns).sum()"),
     "policy-that-maximises": policy(more=", maximize=True", loss="(torch.stack(log_probs) * returns).sum()"),

@@ -163,7 +163,12 @@ CASES = [
     ),
     Case(
         "poor-start", started(1.0, 0.5, 1e-3, 1e-5), "warning", "2", "init-too-small",
-        {"a hundredth": started(1.0, 0.3, 0.1, 0.01), "three layers": started(1.0, 1e-3, 1e-6)}, name="fading",
+        {
+            "a hundredth": started(1.0, 0.3, 0.1, 0.01),
+            "three layers": started(1.0, 1e-3, 1e-6),
+            "a last layer of zeros": started(1.0, 0.8, 1.0, 0.9, 0.0),
+        },
+        name="fading",
     ),
     Case(
         "never-on", after(off, times=2), "error", "a", "dead-relu",

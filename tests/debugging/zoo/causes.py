@@ -16,6 +16,8 @@ CAUSES: dict[str, str] = {
     "parameter-twice-in-optimizer": "A parameter, or the memory of one, is updated more than once per step.",
     "same-batch-always": "Every step sees the same batch, the same rows or the same random numbers.",
     "model-rebuilt-in-loop": "The model is built anew inside the loop, so that it forgets.",
+    "layer-made-in-forward": "A layer is made anew in each forward pass, with random weights that no optimizer holds.",
+    "model-kept-over-folds": "One model goes on learning from fold to fold of a cross-validation.",
     "optimizer-rebuilt-in-loop": "The optimizer is built anew inside the loop, so that its state is lost.",
     "graph-kept": "Graphs of past steps are kept alive: by a sum, a list, a hidden state or create_graph.",
     "clip-too-small": "Gradients are clipped to a norm so small that the steps do nothing.",

@@ -256,6 +256,17 @@ def _non_finite(subject: Subject, layer: str, what: str, done: Pass) -> Found:
     )  # fmt: skip
 
 
+def _two_at_zero(subject: Subject) -> list[Cause]:
+    """Return the cause, where two trained matrices hold only zeros."""
+    known = [(name, p) for name, p in subject.trainable.items() if p.ndim > 1 and p.device.type != "meta"]
+    zeros = [name for name, p in known if p.numel() and subject.norm(name) == 0.0]
+    if len(zeros) < 2:
+        return []
+    what = f"'{zeros[0]}' and '{zeros[1]}' both start at 0, so the gradient of each is 0"
+    example = f"nn.init.kaiming_uniform_(model.{zeros[0]}, a=5 ** 0.5)"
+    return [because(what, "Draw one of them at random.", example, confidence=0.8, name="constant-init")]
+
+
 @check("zero-gradient", stage="backward")
 def zero_gradient(subject: Subject) -> Iterator[Found]:
     """Find models in which every gradient is 0 from the start.
@@ -289,6 +300,7 @@ def zero_gradient(subject: Subject) -> Iterator[Found]:
                 name="softmax-over-wrong-axis",
             )
         )
+    causes += _two_at_zero(subject)
     causes.append(
         because(
             "the last activation is off for every sample",

@@ -127,6 +127,9 @@ def _constant_causes(subject: Subject, done: Pass, output: Tensor) -> Iterator[C
     if bool((output == 0).all()):
         yield because("the last activation is off for every sample", "Leave a ReLU behind the last layer out.",
                       "return self.head(x)", confidence=0.7, name="output-range")  # fmt: skip
+    elif (dead := silent_layer(subject)) is not None:
+        yield because(f"a layer behind '{dead}' is off for every sample", f"Look at weights and bias of '{dead}'.",
+                      f"nn.init.zeros_(model.{dead}.bias)", confidence=0.8, name="dead-relu")  # fmt: skip
     if any(is_padded(t) for _, t in subject.inputs):
         kinds = {type(subject.module(v.path)) for v in done.visits if v.path}
         for name, of in (("padding-read", nn.RNNBase), ("mask-inverted", nn.MultiheadAttention)):
@@ -143,6 +146,19 @@ def _constant_causes(subject: Subject, done: Pass, output: Tensor) -> Iterator[C
         )
     yield because("a tensor that does not depend on the input takes its place in forward()",
                   "Follow the input through forward().", confidence=0.3, name="module-unused")  # fmt: skip
+
+
+def silent_layer(subject: Subject) -> str | None:
+    """Return the layer whose trained biases hold all of its units off, whatever it is given in reason; None if none."""
+    for name, bias in subject.trainable.items():
+        path, _, parameter = name.rpartition(".")
+        weight = subject.parameters.get(f"{path}.weight")
+        if parameter != "bias" or weight is None or bias.ndim != 1 or weight.ndim < 2 or bias.device.type == "meta":
+            continue
+        spread = weight.detach().reshape(len(weight), -1).norm(dim=1) if len(weight) == len(bias) else None
+        if spread is not None and len(bias) > 1 and bool((bias.detach() < -4 * spread).all()):
+            return path
+    return None
 
 
 def is_padded(tensor: Tensor) -> bool:

@@ -13,7 +13,7 @@ from nbops.core.records import Cause
 from nbops.debugging.preflight.found import Found, check
 from nbops.debugging.preflight.subject import Subject, is_constant
 
-GAIN = 12.0  # rms of a weight times the root of its fan-in; torch's own start lies between 0.5 and 1.5
+GAIN = 6.0  # rms of a weight times the root of its fan-in; torch's own start lies between 0.5 and 1.5
 
 
 def _owned(subject: Subject, name: str) -> tuple[str, str]:
@@ -102,7 +102,7 @@ def oversized_weights(subject: Subject) -> Iterator[Found]:
 
     What it measures
         The rms of a weight matrix times the root of its fan-in: what it does to an input of variance 1. It fires
-        above 12; torch's own start lies near 0.6, common schemes up to 1.5.
+        above 6; torch's own start lies near 0.6, common schemes up to 1.5.
     Why it matters
         Activations grow from layer to layer; the first losses are huge, sigmoids saturate.
     When it is wrong

@@ -92,7 +92,8 @@ def double_activation(subject: Subject) -> Iterator[Found]:
 
     What it measures
         The last operation that made what ``cross_entropy`` and ``binary_cross_entropy_with_logits`` are given: softmax,
-        sigmoid, a ReLU or a tanh. Views, casts and dropout in between are looked through.
+        sigmoid, a ReLU or a tanh. Views, casts and dropout in between are looked through. In a loss that the user
+        wrote, whether a softmax or log-softmax is given what a softmax gave.
     Why it matters
         These losses take logits and apply log-softmax or a sigmoid themselves. Twice applied, the gradients become
         small and the loss cannot go below a floor.
@@ -137,6 +138,22 @@ def double_activation(subject: Subject) -> Iterator[Found]:
                             "return x  # logits", confidence=0.95, name="double-softmax"),),
             evidence={"loss": call.name},
         )  # fmt: skip
+    yield from _softmax_twice(subject)
+
+
+def _softmax_twice(subject: Subject) -> Iterator[Found]:
+    for event in subject.training.observer.events:
+        if event.kind == "softmax" and event.details["before"] == "softmax":
+            yield Found(
+                subject.called(event.layer), "error", f"{event.name} is given what a softmax gave",
+                "Twice applied it flattens the gradients, and the loss cannot come near 0.",
+                "Leave softmax out of the model.", 0.9, expected="logits", got="the output of softmax",
+                place=event.place,
+                causes=(because("the model ends with softmax as for plain probabilities",
+                                "Remove softmax from the model; apply it to predictions only.", "return x  # logits",
+                                confidence=0.9, name="double-softmax"),),
+            )  # fmt: skip
+            return
 
 
 @check("missing-activation", stage="loss")

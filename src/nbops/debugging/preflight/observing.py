@@ -260,7 +260,8 @@ class Observer(TorchFunctionMode):
             dim = tag.dim
             is_implicit = kwargs.get("dim") is None and not any(isinstance(a, int) for a in args[1:2])
             size = 1 if dim is None else int(out.shape[dim])
-            self._note("softmax", name, dim=dim, size=size, shape=shape_of(out), implicit=is_implicit)
+            details = {"dim": dim, "size": size, "shape": shape_of(out), "implicit": is_implicit, "before": before.op}
+            self._note("softmax", name, **details)
         if self.batch_size and first is not None and name in SAME_VALUES and first.ndim and out.ndim:
             was, now = int(first.shape[0]), int(out.shape[0])
             if was == self.batch_size and now != was and name in ("view", "reshape", "flatten"):

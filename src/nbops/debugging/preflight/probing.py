@@ -41,18 +41,21 @@ class Call:
 class Prober:
     """Runs changed batches of a few samples through one copy; see `prober_of`."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: Subject, *, whole: bool = False) -> None:
         self._subject = subject
         self._budget_s = _budget_s(subject)
         self._spent_s = 0.0
         axes = {int(n) for _, t in subject.inputs for n in t.shape[1:]}
         fits = [n for n in _SAMPLES if n <= subject.batch_size and n not in axes]
         self.samples = (fits or [min(4, subject.batch_size)])[0] if subject.is_sliceable else subject.batch_size
-        few = subject.sliced(self.samples) if subject.is_sliceable else subject.batch
+        if whole:
+            self.samples = subject.batch_size
+        few = subject.sliced(self.samples) if subject.is_sliceable and not whole else subject.batch
         self._twin, job = subject.shaken_job(few)
         self._job = replace(job, loss=None)
         self.inputs = [t for _, t in job.plan.tensors()]  # the copies; put back after each pass
         self.calls: list[Call] = []  # of the last pass that kept them
+        self.has_failed = False
 
     def run(self, changes: Mapping[int, Tensor] | None = None, *, keep: bool = False) -> list[Tensor] | None:
         """Return the outputs with some inputs, by their number, replaced; None where no time is left or it fails.
@@ -72,6 +75,7 @@ class Prober:
             )
         self._spent_s += done.duration_s
         if not done.is_complete:
+            self.has_failed = True
             return None
         outputs = [t.detach() for _, t in tensors_in(done.output) if t.is_floating_point() and t.ndim and t.numel()]
         return outputs if outputs and all(bool(torch.isfinite(t).all()) for t in outputs) else None
@@ -157,7 +161,10 @@ class Prober:
 def prober_of(subject: Subject) -> Prober | None:
     """Return what probes a subject; None where the forward pass fails, is not ours to change, or takes too long."""
     if subject.prober is None and _is_ready(subject):
-        subject.prober = Prober(subject)
+        few = Prober(subject)
+        is_refused = few.samples < subject.batch_size and few.base is None and few.has_failed
+        is_quick = _PASSES * subject.forward_s(subject.batch_size) <= _budget_s(subject)
+        subject.prober = Prober(subject, whole=True) if is_refused and is_quick else few  # sizes are written in forward
     return subject.prober if isinstance(subject.prober, Prober) else None
 
 

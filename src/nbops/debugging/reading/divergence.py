@@ -10,14 +10,29 @@ from torch import nn
 
 from nbops.debugging.preflight.found import Found
 from nbops.debugging.reading.counting import names_in
-from nbops.debugging.reading.facts import Reading
+from nbops.debugging.reading.facts import Act, Reading
 from nbops.debugging.reading.kinds import kind
 from nbops.debugging.reading.noting import noted, patch, readings
 from nbops.debugging.reading.objectives import differentiated, terms
 from nbops.debugging.reading.scopes import Scope
 from nbops.debugging.source import name_of
 
-_LOG_VAR = re.compile(r"log_?var|log_?sigma|logvar", re.I)
+_LOG_VAR = re.compile(r"log_?var|log_?sigma|log_?std|(?<![a-z])lv(?![a-z])", re.I)
+
+
+def _whole(reading: Reading, scope: Scope, act: Act) -> list[tuple[Scope, int, ast.expr]]:
+    """Return the terms of what a backward pass begins at, with their signs; those of the user's own loss as well."""
+    found: list[tuple[Scope, int, ast.expr]] = []
+    for sign, term in terms(scope, differentiated(act), 1, act.node):
+        own = next((one for one in reading.scopes if one.call is not None and one.call is term), None)
+        given = [n for n in own.nodes if isinstance(n, ast.Return) and n.value is not None] if own is not None else []
+        if own is None or len(given) != 1:
+            found.append((scope, sign, term))
+            continue
+        value = given[0].value
+        value = value.elts[0] if isinstance(value, ast.Tuple) and value.elts else value
+        found += [(own, inner, part) for inner, part in terms(own, value, sign, given[0])]
+    return found
 
 
 @readings.register("divergence-summed")
@@ -37,14 +52,13 @@ def divergence_summed(reading: Reading) -> Iterator[Found]:
         Kingma and Welling 2014; torch's example sums both.
     """
     for one in reading.rounds:
-        scope = one.scope
         for act in one.of("backward"):
-            found = [term for _, term in terms(scope, differentiated(act), 1, act.node)]
-            means = [t for t in found if _is_averaged(scope, t)]
-            summed = [t for t in found if _is_summed_divergence(scope, t)]
+            found = _whole(reading, one.scope, act)
+            means = [t for where, _, t in found if _is_averaged(where, t)]
+            summed = [(where, t) for where, _, t in found if _is_summed_divergence(where, t)]
             if not means or not summed or len(found) > 4:
                 continue
-            inner = summed[0]
+            scope, inner = summed[0]
             mean = scope.text(inner).replace("torch.sum(", "torch.mean(").replace(".sum()", ".mean()")
             is_whole = mean != scope.text(inner)
             yield noted(
@@ -99,14 +113,14 @@ def divergence_with_wrong_sign(reading: Reading) -> Iterator[Found]:
         Kingma and Welling 2014, appendix B.
     """
     for one in reading.rounds:
-        scope = one.scope
         for act in one.of("backward"):
-            for sign, term in terms(scope, differentiated(act), 1, act.node):
+            for scope, sign, term in _whole(reading, one.scope, act):
                 names = [scope.text(term), *(scope.text(b.value) for n in names_in(scope, term)
                                              for b in scope.bindings.get(n, []))]  # fmt: skip
                 if not any("exp(" in t and _LOG_VAR.search(t) for t in names):
                     continue
-                if _sign(scope, term) * sign <= 0:
+                of_it, of_power = _sign(scope, term), _sign(scope, term, powers=True)
+                if of_it * sign <= 0 or of_it * of_power >= 0:  # of a Gaussian's likelihood both have one sign
                     continue
                 yield noted(
                     scope, scope.statement(term), "loss-sign", layer="loss", confidence=0.96,
@@ -118,29 +132,35 @@ def divergence_with_wrong_sign(reading: Reading) -> Iterator[Found]:
                 return
 
 
-def _sign(scope: Scope, node: ast.AST, depth: int = 12) -> int:
-    """Return the sign of the log-variance itself in an expression, 0 where it cannot be told."""
+def _sign(scope: Scope, node: ast.AST, depth: int = 12, *, powers: bool = False) -> int:
+    """Return the sign of the log-variance itself in an expression, or of its exponential; 0 where it cannot be told."""
     if depth <= 0:
         return 0
+    if powers and isinstance(node, ast.Call) and name_of(node.func) == "exp":
+        return 1 if _LOG_VAR.search(scope.text(node)) else 0
     if isinstance(node, ast.Name | ast.Attribute):
         name = scope.expression(node)
         if _LOG_VAR.search(name):
-            return 1
+            return 0 if powers else 1
         bindings = [b for b in scope.bindings.get(name, []) if name]
-        return _sign(scope, bindings[0].value, depth - 1) if len(bindings) == 1 and bindings[0].how == "assign" else 0
+        return (
+            _sign(scope, bindings[0].value, depth - 1, powers=powers)
+            if len(bindings) == 1 and bindings[0].how == "assign"
+            else 0
+        )
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return -_sign(scope, node.operand, depth - 1)
+        return -_sign(scope, node.operand, depth - 1, powers=powers)
     if isinstance(node, ast.BinOp):
-        return _sign_of_sum(scope, node, depth)
+        return _sign_of_sum(scope, node, depth, powers)
     if isinstance(node, ast.Call) and name_of(node.func) in ("sum", "mean"):
         is_function = isinstance(node.func, ast.Attribute) and scope.expression(node.func.value) in ("torch", "np")
         inner = node.args[0] if is_function and node.args else getattr(node.func, "value", None)
-        return _sign(scope, inner, depth - 1) if inner is not None else 0
+        return _sign(scope, inner, depth - 1, powers=powers) if inner is not None else 0
     return 0
 
 
-def _sign_of_sum(scope: Scope, node: ast.BinOp, depth: int) -> int:
-    left, right = _sign(scope, node.left, depth - 1), _sign(scope, node.right, depth - 1)
+def _sign_of_sum(scope: Scope, node: ast.BinOp, depth: int, powers: bool) -> int:
+    left, right = (_sign(scope, one, depth - 1, powers=powers) for one in (node.left, node.right))
     if isinstance(node.op, ast.Add | ast.Sub):
         right = right if isinstance(node.op, ast.Add) else -right
         return left or right if 0 in (left, right) else left if left == right else 0

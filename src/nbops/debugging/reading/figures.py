@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
 from nbops.debugging.preflight.found import Found
 from nbops.debugging.reading.counting import names_in, over, times
@@ -96,7 +96,8 @@ def validated_on_training_data(reading: Reading) -> Iterator[Found]:
 
     What it measures
         Calls with, and loops over, the loader of the training loop, whose result is bound to a name of a validation or
-        a test, or logged under one, while there is another loader.
+        a test, or logged under one, while there is another loader; and loaders named so that give the samples of the
+        same data set as the one that trains, neither with a sampler of its own.
     Why it matters
         The model is judged by what it has learned by heart, and overfitting is not seen.
     When it is wrong
@@ -110,6 +111,7 @@ def validated_on_training_data(reading: Reading) -> Iterator[Found]:
         trained = {name for s in reading.scopes for name in _trained_on(reading, s)}
         loaders = {n for n, v in scope.variables.items() if isinstance(v, DataLoader)}
         spare = loaders - trained
+        yield from _same_set(scope, trained & loaders, spare)
         if not trained or not spare:
             continue
         right = next((n for n in sorted(spare) if _HELD_OUT.search(n)), sorted(spare)[0])
@@ -125,6 +127,27 @@ def validated_on_training_data(reading: Reading) -> Iterator[Found]:
                 continue
             wrong = next(a for a in statement.value.args if isinstance(a, ast.Name) and a.id in used)  # type: ignore[attr-defined]
             yield _on_training_data(scope, statement, wrong, name, right)
+
+
+def _same_set(scope: Scope, trained: set[str], spare: set[str]) -> Iterator[Found]:
+    """Find loaders that are called validation loaders, and give what the training is given."""
+    for name in sorted(one for one in spare if _HELD_OUT.search(one)):
+        same = [one for one in sorted(trained) if _gives_same(scope.variables[name], scope.variables[one])]
+        bound = scope.bound(name)
+        used = [n for n in scope.nodes if isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load)]
+        if same and bound is not None and used:
+            yield noted(
+                scope, bound.statement, "metric-on-wrong-data", layer="metric", confidence=0.96,
+                what=f"'{name}' and '{same[0]}' give the samples of the same data set",
+                why="The model is judged by what it has learned by heart.", fix="Give it the validation set.",
+                expected="a data set of other samples", got=scope.text(bound.value).split("\n")[0],
+            )  # fmt: skip
+
+
+def _gives_same(one: Any, other: Any) -> bool:
+    """Return whether two loaders give all samples of one data set: no sampler chooses among them."""
+    kinds = (SequentialSampler, RandomSampler)
+    return one.dataset is other.dataset and all(type(each.sampler) in kinds for each in (one, other))
 
 
 def _on_training_data(scope: Scope, node: ast.stmt, wrong: ast.expr, name: str, right: str) -> Found:

@@ -1,4 +1,4 @@
-"""Rules about ``forward`` as it is written: attention without a scale, masks the wrong way round."""
+"""Rules about ``forward`` as it is written: attention without a scale, masks the wrong way round, layers made there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 from nbops.debugging.preflight.found import Found
 from nbops.debugging.reading.facts import Reading
@@ -19,6 +21,10 @@ _QUERY = re.compile(r"(^|_)(q|query|queries|qs|qh)(_|\d|$)", re.I)
 _KEY = re.compile(r"(^|_)(k|key|keys|ks|kh)(_|\d|$)", re.I)
 _SCALES = re.compile(r"scale|sqrt|\*\*\s*-?\s*0?\.5|temper|d_k|head_dim|normalize|rsqrt|tau", re.I)
 _TAKES_MASKS = re.compile(r"MultiheadAttention|Transformer")
+_WITH_WEIGHTS = (
+    nn.Linear, nn.Bilinear, _ConvNd, _BatchNorm, nn.Embedding, nn.EmbeddingBag, nn.RNNBase, nn.RNNCellBase,
+    nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer, nn.Transformer,
+)  # fmt: skip
 _SMALL = 32  # width below which scores stay small anyhow
 
 
@@ -164,3 +170,37 @@ def _is_of_padding(reading: Reading, scope: Scope, mask: ast.Compare) -> bool:
 def _attending(reading: Reading, scope: Scope, call: ast.Call) -> str:
     module = scope.value(call.func)
     return reading.path_of(module) if isinstance(module, nn.Module) else "model"
+
+
+@readings.register("layer-made-in-forward")
+def layer_made_in_forward(reading: Reading) -> Iterator[Found]:
+    """Find layers with weights that ``forward`` makes anew each time.
+
+    What it measures
+        A call in a ``forward`` of the model that makes a layer of torch's with weights of its own; not one that stands
+        under an ``if``, as where a layer is made at the first call and kept, nor one under ``no_grad``.
+    Why it matters
+        Each pass draws new random weights, which no optimizer holds: the layer is noise and never learns.
+    When it is wrong
+        Random features that are meant to be other ones in each pass.
+    Fix
+        Make the layer in ``__init__``, and call it in ``forward``.
+    References
+        The documentation of nn.Module: submodules are assigned in __init__.
+    """
+    for scope in reading.methods:
+        for call in scope.calls():
+            made = scope.value(call.func)
+            if not isinstance(made, type) or not issubclass(made, _WITH_WEIGHTS):
+                continue
+            is_guarded = any(isinstance(one, ast.If | ast.IfExp | ast.Try) for one in scope.around(call))
+            if is_guarded or scope.is_without_gradients(call):
+                continue
+            text = scope.text(call).replace("\n", " ")
+            yield noted(
+                scope, call, "layer-made-in-forward", layer=reading.path_of(scope.self_),
+                what=f"{made.__name__} is made anew in each forward pass",
+                why="Its weights are drawn at random each time, and no optimizer holds them: it never learns.",
+                expected=f"{text} in __init__, kept as an attribute", got=text,
+            )  # fmt: skip
+            return

@@ -21,6 +21,8 @@ from nbops.debugging.source import name_of
 _LOW, _HIGH = 0.005, 0.9  # of a momentum of batch normalisation
 _MOSTLY_GONE = 0.9
 _LINEAR = (nn.Linear, nn.Identity, nn.Flatten, nn.Unflatten)
+_SHAPES = ("view", "reshape", "flatten", "squeeze", "unsqueeze", "size", "float", "to", "contiguous", "len")
+_MORE_THAN_CALLS = (ast.BinOp, ast.If, ast.IfExp, ast.For, ast.While, ast.Lambda, ast.Dict, ast.ListComp, ast.With)
 
 
 def writings(reading: Reading) -> list[Scope]:
@@ -47,8 +49,8 @@ def linear_layers_only(reading: Reading) -> Iterator[Found]:
     """Find networks whose layers are all linear.
 
     What it measures
-        A ``Sequential`` that is the whole model and holds two linear layers or more, and nothing else but what changes
-        shapes.
+        A model that calls two linear layers or more one after the other, and nothing else but what changes shapes:
+        a ``Sequential`` of such, or a ``forward`` that holds such calls and no arithmetic.
     Why it matters
         A product of matrices is one matrix: the network can draw straight borders only.
     When it is wrong
@@ -59,11 +61,9 @@ def linear_layers_only(reading: Reading) -> Iterator[Found]:
         Saxe et al. 2014, on deep linear networks.
     """
     model = reading.model
-    if not isinstance(model, nn.Sequential):
-        return
-    leaves = [m for m in model.modules() if not list(m.children())]
-    layers = [m for m in leaves if isinstance(m, nn.Linear)]
-    if len(layers) < 2 or not all(type(m) in _LINEAR for m in leaves):
+    chain = _in_sequence(model) if isinstance(model, nn.Sequential) else _in_forward(reading)
+    layers = [one for one in chain if isinstance(one, nn.Linear)]
+    if model is None or len(layers) < 2:
         return
     ends = min(layers[0].in_features, layers[-1].out_features)
     if any(one.out_features < ends for one in layers[:-1]):
@@ -77,8 +77,31 @@ def linear_layers_only(reading: Reading) -> Iterator[Found]:
         patch=_with_activations(scope, node),
         what=f"the {len(layers)} layers of the model are all linear, with nothing between them",
         why="Their product is one matrix: the model is no more than a single linear layer.",
-        expected="a nonlinearity between the layers", got=", ".join(type(m).__name__ for m in leaves),
+        expected="a nonlinearity between the layers", got=", ".join(type(m).__name__ for m in chain),
     )  # fmt: skip
+
+
+def _in_sequence(model: nn.Module) -> list[nn.Module]:
+    """Return the layers of a ``Sequential``, if they are linear or change shapes only; else nothing."""
+    leaves = [m for m in model.modules() if not list(m.children())]
+    return leaves if all(type(m) in _LINEAR for m in leaves) else []
+
+
+def _in_forward(reading: Reading) -> list[nn.Module]:
+    """Return the layers that the ``forward`` of the model calls, in order, if it does nothing else; else nothing."""
+    scope = next((one for one in reading.methods if one.self_ is reading.model), None)
+    if scope is None or any(isinstance(node, _MORE_THAN_CALLS) for node in scope.nodes):
+        return []
+    chain: list[nn.Module] = []
+    for call in sorted(scope.calls(), key=lambda one: (one.end_lineno or 0, one.end_col_offset or 0)):
+        module = scope.value(call.func)
+        if isinstance(module, nn.Sequential) and (inner := _in_sequence(module)):
+            chain += inner
+        elif isinstance(module, nn.Module) and type(module) in _LINEAR:
+            chain.append(module)
+        elif isinstance(module, nn.Module) or name_of(call.func) not in _SHAPES:
+            return []
+    return chain
 
 
 def _with_activations(scope: Scope, node: ast.AST) -> str:

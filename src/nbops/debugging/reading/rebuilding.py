@@ -1,13 +1,15 @@
-"""Rules about what is built inside the loop that trains, and is to be built once before it."""
+"""Rules about what is built inside a loop and is to be built once before it, and the other way round."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 from torch import nn
 
 from nbops.debugging.preflight.found import Found
+from nbops.debugging.reading.counting import over
 from nbops.debugging.reading.facts import Reading, Round
 from nbops.debugging.reading.kinds import kind, of_value
 from nbops.debugging.reading.noting import noted, patch, readings
@@ -17,6 +19,8 @@ from nbops.debugging.source import name_of
 _EPOCHS = ("epoch", "ep", "epochs", "e")
 _PASSES_ON = ("deepcopy", "compile", "DataParallel", "DistributedDataParallel", "prepare", "to", "cuda", "load", "wrap",
               "swap", "prune", "quantize")  # fmt: skip
+_FOLDS = re.compile(r"Fold|ShuffleSplit|(^|_)k?folds?(_|$)|^(skf|kf|gkf|cv)\d*$")
+_RESETS = re.compile(r"load_state_dict|reset|deepcopy|clone|init|^apply$|^load(_|$)|restore|rebuild")
 
 
 @readings.register("model-built-in-loop")
@@ -105,3 +109,70 @@ def _optimizers(scope: Scope, loop: ast.AST, name: str) -> list[ast.stmt]:
 
 def _are_plain(statements: list[ast.stmt]) -> bool:
     return all(s.lineno == s.end_lineno for s in statements)
+
+
+@readings.register("model-kept-over-folds")
+def model_kept_over_folds(reading: Reading) -> Iterator[Found]:
+    """Find models that go on learning from one fold of a cross-validation to the next.
+
+    What it measures
+        A loop over the ``split()`` of a k-fold or shuffled splitter in which a model is trained that is made before
+        the loop, and that nothing in the loop makes, copies, loads or resets.
+    Why it matters
+        From the second fold on the model was trained on what it is validated with: the scores are too good.
+    When it is wrong
+        A model that is reset by code that cannot be seen. Splits in the order of time are left out.
+    Fix
+        Make the model, and its optimizer, at the beginning of each fold.
+    References
+        Hastie, Tibshirani and Friedman, The Elements of Statistical Learning, section 7.10.2.
+    """
+    for scope in reading.scopes:
+        for loop in (node for node in scope.nodes if isinstance(node, ast.For)):
+            if not _is_over_folds(scope, loop) or not reading.is_training_loop(scope, loop):
+                continue
+            inside = [call for call in scope.calls() if scope.inside(call, loop)]
+            if any(_RESETS.search(name_of(call.func)) for call in inside):
+                continue
+            name = next((n for call in inside for n in _trained_by(reading, scope, call)
+                         if _is_from_outside(scope, loop, n)), "")  # fmt: skip
+            if not name:
+                continue
+            yield noted(
+                scope, loop, "model-kept-over-folds", layer="model",
+                what=f"'{name}' is made before the loop over the folds, and goes on learning in each of them",
+                why="From the second fold on it was trained on what it is validated with.",
+                expected="a new model in each fold", got=f"'{name}' of before the loop",
+            )  # fmt: skip
+            return
+
+
+def _is_over_folds(scope: Scope, loop: ast.For) -> bool:
+    """Return whether a loop runs over the splits of a splitter that takes each sample for validation once."""
+    splits: ast.AST = over(loop.iter)
+    if isinstance(splits, ast.Name) and (bound := scope.bound(splits.id, before=loop)) is not None:
+        splits = over(bound.value)
+    if not (isinstance(splits, ast.Call) and isinstance(splits.func, ast.Attribute) and splits.func.attr == "split"):
+        return False
+    owner = splits.func.value
+    value = type(scope.value(owner)).__name__
+    names = [name_of(owner.func) if isinstance(owner, ast.Call) else scope.expression(owner).rpartition(".")[2], value]
+    return any(_FOLDS.search(one) for one in names) and "TimeSeries" not in "".join(names)
+
+
+def _trained_by(reading: Reading, scope: Scope, call: ast.Call) -> Iterator[str]:
+    """Iterate over the names of models that a call hands to an optimizer, or to a function that trains."""
+    if name_of(call.func) == "parameters" and isinstance(call.func, ast.Attribute):
+        if isinstance(scope.above.get(call), ast.Call) and kind(scope, scope.above[call]) == "optimizer":
+            yield scope.expression(call.func.value)
+    elif reading.trains(scope, call):
+        for argument in call.args:
+            if isinstance(argument, ast.Name) and kind(scope, argument) == "model":
+                yield argument.id
+
+
+def _is_from_outside(scope: Scope, loop: ast.For, name: str) -> bool:
+    """Return whether a name is bound before a loop, perhaps in an earlier cell, and nowhere in it."""
+    known = scope.bindings.get(name, []) if name else []
+    is_known = bool(known) or (bool(name) and isinstance(scope.world.get(name), nn.Module))
+    return is_known and not any(scope.inside(one.statement, loop) for one in known)

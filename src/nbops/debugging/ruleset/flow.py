@@ -48,7 +48,9 @@ def layer_without_gradient(view: StepView, history: History) -> Iterator[Finding
         (one.dead_share or 0) > 0.9 or (one.zero_share == 1.0 and one.kind in ("ReLU",)) for one in view.layers.values()
     )
     equal = all(one.weight_absmax == 0.0 for one in lost) and zero
-    names: tuple[str, ...] = ("nondifferentiable-op", "graph-cut") if zero else ("graph-cut", "nondifferentiable-op")
+    names: tuple[str, ...] = (
+        ("nondifferentiable-op", "graph-cut") if zero else ("graph-cut", "nondifferentiable-op", "output-unused")
+    )
     if equal:
         names = ("constant-init",)
     elif dead:
@@ -249,7 +251,8 @@ def poor_start(view: StepView, history: History) -> Iterator[Finding]:
 
     What it measures
         At the first two steps: a classification loss more than five times that of guessing; outputs of the layers that
-        grow a thousandfold, or fade to a ten-thousandth, from the first layer to the last.
+        grow a thousandfold, or fade to a ten-thousandth, from the first layer to the last. Layers that give exactly 0
+        are left out: their weights start at 0 on purpose, as the last ones of adapters, flows and residual branches.
     Why it matters
         The first hundred steps only repair the start, or the signal never gets through.
     When it is wrong
@@ -261,7 +264,7 @@ def poor_start(view: StepView, history: History) -> Iterator[Finding]:
     """
     if view.step > 1 or history.sampled or not view.layers:
         return
-    batch, layers = view.batch, [one for one in matrices(view) if one.activation_rms is not None]
+    batch, layers = view.batch, [one for one in matrices(view) if one.activation_rms]
     if batch is not None and batch.classes and view.loss is not None and batch.loss_name == "cross_entropy":
         guess, loss = math.log(batch.classes), view.loss / max(1, view.backwards)  # micro-batches are added
         wide = batch.inputs is not None and not batch.inputs.is_integer and (batch.inputs.std or 0.0) > 10
@@ -276,9 +279,9 @@ def poor_start(view: StepView, history: History) -> Iterator[Finding]:
                 why=f"Most likely {causes[0].text}.",
             )  # fmt: skip
             return
-    if len(layers) < 4 or not layers[0].activation_rms:
+    if len(layers) < 4:
         return
-    ratio = (layers[-1].activation_rms or 0.0) / layers[0].activation_rms
+    ratio = (layers[-1].activation_rms or 0.0) / (layers[0].activation_rms or 1.0)
     if FADED < ratio < GROWN:
         return
     causes = (

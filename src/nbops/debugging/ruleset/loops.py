@@ -148,6 +148,8 @@ def _why_zero(view: StepView) -> tuple[tuple[str, ...], str]:
             "softmax-over-wrong-axis",
             "constant-init",
         ), "every gradient is exactly zero, and the output is constant"
+    if sum(one.weight_rms == 0.0 for one in view.layers.values()) > 1:
+        return ("constant-init", "nondifferentiable-op"), "every gradient is exactly zero, and so are the weights"
     return ("grads-cleared-before-step", "nondifferentiable-op", "graph-cut"), "every gradient is exactly zero"
 
 

@@ -37,6 +37,9 @@ class LossCall:
     is_bootstrapped: bool = False
 
 
+_SAME, _BESIDE = 0.9999, 0.8  # correlations with the target: of a copy, and of the columns beside a window's last one
+
+
 def loss_call(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any = None) -> LossCall | None:
     """Return the call if both prediction and target are tensors."""
     prediction = args[0] if args else kwargs.get("input")
@@ -231,7 +234,10 @@ def _target_sums(call: LossCall) -> dict[str, Any]:
 
 
 def _label_column(inputs: Tensor | None, target: Tensor) -> dict[str, Any]:
-    """Return the column of the inputs that goes with the target most."""
+    """Return the column of the inputs that goes with the target most; none where its neighbours do nearly as well.
+
+    Those are windows of a series whose next value is the target: the last value goes with it, and the one before, too.
+    """
     if inputs is None or inputs.ndim != 2 or not inputs.is_floating_point() or not 16 <= len(inputs) == len(target):
         return {}
     if inputs.shape[1] < 2 or inputs.shape[1] > 512 or target.numel() != len(target) or inputs.is_sparse:
@@ -243,7 +249,10 @@ def _label_column(inputs: Tensor | None, target: Tensor) -> dict[str, Any]:
     size = x.norm(dim=0) * y.norm()
     together = ((x * y[:, None]).sum(0).abs() / size).nan_to_num(0.0, posinf=0.0)
     top = int(together.argmax())
-    return {"label_column": top, "label_correlation": float(together[top])}
+    best, beside = float(together[top]), together[max(0, top - 1) : top + 2].sort(descending=True).values
+    if best < _SAME and len(beside) > 1 and float(beside[1]) > _BESIDE:
+        return {}
+    return {"label_column": top, "label_correlation": best}
 
 
 def _is_constant(prediction: Tensor) -> bool | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from sklearn.model_selection import KFold
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import nbops as nb
 from zoo.data import accuracy, balanced_accuracy, batches, digits, line, predict, r2, table
-from zoo.program import drop, sick, swap
+from zoo.program import before, drop, sick, swap
 
 
 @sick(
@@ -248,3 +249,39 @@ def label_among_the_columns(lab):
             optimizer.step()
         print(epoch, loss.item())
     lab.score(accuracy(net, xt, yt))
+
+
+@sick(
+    family="data", kind="invariant", cause="model-kept-over-folds", place=("model", "metric"), by=100,
+    metric="error", works=0.15, margin=0.1,
+    fix=[
+        before("optimizer = torch.optim.Adam(net.parameters(), lr=0.01)", "net = make()"),
+    ],
+)  # fmt: skip
+def one_model_for_all_folds(lab):
+    """A cross-validation in which one model goes through all folds; a fifth of the labels are wrong."""
+
+    def make():
+        return nn.Sequential(nn.Linear(40, 256), nn.ReLU(), nn.Linear(256, 2))
+
+    def noisy(count):
+        x = torch.randn(count, 40)
+        y = (x[:, 0] > 0).long()
+        return x, torch.where(torch.rand(count) < 0.2, 1 - y, y)
+
+    x, y = noisy(300)
+    fresh, fresh_y = noisy(1000)
+    net = make()
+    lab.watch(net, batch=(x[:50], y[:50]), loss=F.cross_entropy)
+    scores = []
+    for train, held_out in KFold(5).split(x):  # <- here
+        optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+        for epoch in range(25):
+            for rows in torch.tensor(train).split(60):
+                optimizer.zero_grad()
+                loss = F.cross_entropy(net(x[rows]), y[rows])
+                loss.backward()
+                optimizer.step()
+        scores.append(accuracy(net, x[held_out], y[held_out]))
+        print(loss.item(), scores[-1])
+    lab.score(abs(sum(scores) / len(scores) - accuracy(net, fresh, fresh_y)))

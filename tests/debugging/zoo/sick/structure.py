@@ -197,3 +197,72 @@ def head_replaced_behind_the_optimizer(lab):
             optimizer.step()
         print(epoch, loss.item())
     lab.score(accuracy(net, xt, yt))
+
+
+@sick(
+    family="structure", kind="invariant", cause="layer-made-in-forward", place=("Net", "model"),
+    metric="accuracy", works=0.9, margin=0.3,
+    fix=[
+        before("self.last = nn.Linear(48, 10)", "self.middle = nn.Linear(48, 48)"),
+        swap("torch.relu(nn.Linear(48, 48)(x))", "torch.relu(self.middle(x))"),
+    ],
+)  # fmt: skip
+def layer_made_in_forward(lab):
+    """The middle layer is made where it is called, with other random weights in each pass."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Linear(64, 48)
+            self.last = nn.Linear(48, 10)
+
+        def forward(self, x):
+            x = torch.relu(self.first(x))
+            x = torch.relu(nn.Linear(48, 48)(x))  # <- here
+            return self.last(x)
+
+    x, y, xt, yt = digits(flat=True)
+    net = Net()
+    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+    lab.watch(net, optimizer, loss=F.cross_entropy, batch=(x[:64], y[:64]))
+    for epoch in range(20):
+        for xb, yb in batches(x, y):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(net(xb), yb)
+            loss.backward()
+            optimizer.step()
+        print(epoch, loss.item())
+    lab.score(accuracy(net, xt, yt))
+
+
+@sick(
+    family="structure", kind="statistic", cause="missing-activation", place=("model", "Net", "first", "second"),
+    metric="r2", works=0.8, margin=0.3,
+    fix=[swap("self.second(self.first(x))", "self.second(torch.tanh(self.first(x)))")],
+)  # fmt: skip
+def forward_without_an_activation(lab):
+    """Two layers follow each other in a forward of the user's, with nothing between them."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Linear(1, 64)
+            self.second = nn.Linear(64, 1)
+
+        def forward(self, x):
+            return self.second(self.first(x))  # <- here
+
+    x = torch.linspace(-3, 3, 512)[:, None]
+    y = x**2 - 3
+    net = Net()
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+    lab.watch(net, optimizer, loss=F.mse_loss, batch=(x[:64], y[:64]))
+    for step in range(400):
+        rows = torch.randint(0, len(x), (64,))
+        optimizer.zero_grad()
+        loss = F.mse_loss(net(x[rows]), y[rows])
+        loss.backward()
+        optimizer.step()
+        if step % 100 == 0:
+            print(step, loss.item())
+    lab.score(r2(net, x, y))
