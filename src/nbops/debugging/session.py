@@ -162,7 +162,8 @@ class Session(Engine):
         self.is_armed = is_armed
         self.board.wants_histograms = is_armed and self.histograms.is_due
         asked = self.desk.wants_outputs(self.steps, is_sampled=is_armed) if self.desk.watchpoints else set()
-        self._unhook_layers()
+        if self._layer_handles:
+            self._unhook_layers()
         if not (is_armed or asked) or not self._hooks_layers:
             return
         inner = unwrap(model)
