@@ -61,12 +61,12 @@ def _has_no_kernel(dtype: torch.dtype) -> bool:
     """Return whether oneDNN has no kernels for a narrow type on this processor, so that PyTorch's own ones are used."""
     known = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
     is_supported = getattr(torch.ops.mkldnn, known[dtype], None) if dtype in known else None
-    return is_supported is not None and not is_supported()
+    return is_supported is not None and not bool(is_supported())
 
 
 def _unfolded(x: Tensor, weight: Tensor, out: Tensor, settings: Sequence[Any]) -> int:
     """Return what PyTorch's own convolution takes: the patches of the input as columns, group by group."""
-    groups = settings[5]
+    groups = int(settings[5])
     if groups == 1:
         return _size(out) + _columns(x, weight, out, settings)
     return _size(out) + max(_size(out), _size(x) // groups + _columns(x, weight, out, settings))
@@ -75,8 +75,8 @@ def _unfolded(x: Tensor, weight: Tensor, out: Tensor, settings: Sequence[Any]) -
 def _unfolded_back(args: Sequence[Any], found: Any) -> int:
     grad, x, weight = args[:3]
     settings = args[4:10]
-    groups = settings[5]
-    results = sum(_size(part) for part in found[:2] if part is not None)
+    groups = int(settings[5])
+    results: int = sum(_size(part) for part in found[:2] if part is not None)
     columns = _columns(x, weight, grad, settings)
     if groups == 1:
         return results + columns
