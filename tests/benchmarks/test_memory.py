@@ -28,15 +28,16 @@ print(json.dumps(error_of(*sys.argv[1:4])))
 def test_estimate_against_the_real_peak(bench: Any) -> None:
     sys.path.insert(0, str(ROOT))
     from tests.debugging.memory.models import MODELS, OPTIMIZERS
-    from tests.debugging.memory.test_memory import HOWS
+    from tests.debugging.memory.test_memory import HOWS, can_run
 
     errors = []
-    for combination in product(MODELS, OPTIMIZERS, HOWS):
+    cases = [one for one in product(MODELS, OPTIMIZERS, HOWS) if can_run(one[0], one[2])]
+    for combination in cases:
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM, *combination], capture_output=True, text=True, check=True, cwd=ROOT
         )
         errors.append(abs(json.loads(done.stdout.splitlines()[-1])))
-    assert len(errors) == 108
-    bench.row(GROUP, "memory of a training step, estimate against the real CPU peak: median of 108 cases",
+    assert len(errors) == len(cases) >= 105
+    bench.row(GROUP, f"memory of a training step, estimate against the real CPU peak: median of {len(cases)} cases",
               ours=100 * median(errors), unit="%", peers={}, goal="≤ 1 %")  # fmt: skip
-    bench.row(GROUP, "the same: worst of 108 cases", ours=100 * max(errors), unit="%", peers={}, goal="≤ 2 %")
+    bench.row(GROUP, f"the same: worst of {len(cases)} cases", ours=100 * max(errors), unit="%", peers={}, goal="≤ 2 %")

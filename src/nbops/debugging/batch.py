@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from nbops.debugging.tensors import floating
+from nbops.debugging.tensors import detached
 
 RING = 3  # calls that are kept beyond their step
+_DEPTH = 12  # frames of the caller that are remembered with a call
 Place = tuple[int, Any, int]  # id of a frame, its code, the line that it was at
 
 
@@ -96,7 +99,6 @@ class Ring:
 
     def add(self, call: Call) -> None:
         """Keep a call, and let the oldest go."""
-        call.size_bytes = size_of((call.args, call.kwargs))
         self.calls.append(call)
         while self.calls and sum(one.size_bytes for one in self.calls) > self.limit_bytes:
             self.calls.popleft()
@@ -107,17 +109,31 @@ class Ring:
         return sum(one.size_bytes for one in self.calls)
 
 
-def size_of(value: Any) -> int:
-    """Return the bytes of the tensors in nested tuples, lists and dicts."""
+def taken(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any], str, int]:
+    """Return arguments cut from their graphs, the type of device that they lie on, and the bytes of their tensors."""
+    if len(args) == 1 and not kwargs and isinstance(args[0], Tensor):  # nearly every call of a training
+        only = args[0].detach()
+        return (only,), kwargs, only.device.type, only.nbytes
+    tensors = list(_tensors_in((args, kwargs)))
+    device = next((t.device.type for t in tensors if t.device.type != "cpu"), "cpu")
+    return detached(args), detached(kwargs), device, sum(t.numel() * t.element_size() for t in tensors)
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
-        return value.numel() * value.element_size()
-    if isinstance(value, dict):
-        return sum(size_of(item) for item in value.values())
-    if isinstance(value, list | tuple):
-        return sum(size_of(item) for item in value)
-    return 0
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensors_in(item)
 
 
-def device_of(args: Any) -> str:
-    """Return the type of device that a call's tensors lie on."""
-    return next((t.device.type for t in floating(args)), "cpu")
+def places_of(frame: FrameType | None) -> tuple[Place, ...]:
+    """Return a frame and those below it, as far as they are the user's."""
+    found: list[Place] = []
+    while frame is not None and len(found) < _DEPTH:
+        code = frame.f_code
+        found.append((id(frame), code, frame.f_lineno))
+        if code.co_name == "<module>":  # a cell or a script: what is below it is not the user's
+            break
+        frame = frame.f_back
+    return tuple(found)

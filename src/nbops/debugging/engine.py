@@ -30,6 +30,7 @@ from nbops.debugging.measuring import Around, Layout, Owned, grad_norms, measure
 from nbops.debugging.signals.activations import Board
 from nbops.debugging.signals.batches import batch_view
 from nbops.debugging.signals.counting import Counters
+from nbops.debugging.signals.fresh import Fresh
 from nbops.debugging.signals.keeping import Histograms
 from nbops.debugging.signals.ranks import Ranks
 from nbops.debugging.signals.structure import Structure
@@ -55,6 +56,7 @@ class Engine(Hearing):
     timeline: Timeline
     live: Live | None
     histograms: Histograms
+    fresh: Fresh
     counters: Counters
     last_view: StepView | None
     _every: int | None
@@ -161,24 +163,32 @@ class Engine(Hearing):
         if is_sampled:
             self._layout = Layout(unwrap(model))
             track.refresh(optimizer, self._layout, always=True)
-        have, scalars = grad_norms(track.owned)
         losses = track.losses.scalars() or self._batch.scalars()
-        scalars = [*scalars, *losses]
-        values = self._read(optimizer, track, have, pack(scalars), is_sampled) if scalars else None
-        self._note_gradients(optimizer, track, bool(have))
+        is_brief = not (is_sampled or self.desk.watchpoints or self.timeline.traces.wants(track.steps))
+        values, count = (track.few_values(losses, self.fresh) if is_brief else None), 0
+        have: list[Owned] = []
+        if values is not None and all(map(math.isfinite, values)):
+            count = len(values) - len(losses)
+        else:
+            have, scalars = grad_norms(track.owned)
+            scalars, count = [*scalars, *losses], len(scalars)
+            values = self._read(optimizer, track, have, pack(scalars), is_sampled) if scalars else None
+        self._note_gradients(optimizer, track, bool(count))
         if values is None:
             return
-        grads, numbers = values[: len(have)], values[len(have) :]
+        grads, numbers = values[:count], values[count:]
         if not all(map(math.isfinite, values)) and self._is_tripped(model, optimizer, track, have, grads, numbers):
             return
         track.tripped = []
-        loss = self._loss_of(track, numbers)
+        loss = track.loss_of(numbers)
         track.read(loss, math.hypot(*grads) if grads else math.nan)
         if is_sampled and have:
+            self.fresh.check([o.tensor for o in have], grads)
             track.view = self._sample(model, optimizer, track, have, grads, loss)
             track.around = Around(have)
-        self.timeline.traces.gradients(track.steps, have, grads, about=lambda: scale_and_rate(optimizer))
-        self.desk.saw_parameters(self, have, track.steps, is_sampled=is_sampled)
+        if have:
+            self.timeline.traces.gradients(track.steps, have, grads, about=lambda: scale_and_rate(optimizer))
+            self.desk.saw_parameters(self, have, track.steps, is_sampled=is_sampled)
         self.desk.look(self, optimizer, track, loss, grads)
         self.box.keep(self, model, track)
         track.judged(time.perf_counter() - started + self.spent_s)
@@ -193,11 +203,6 @@ class Engine(Hearing):
                 lost_passes=self.lost_passes, optimizers=self.optimizers_seen,
             )  # fmt: skip
             self.judge.judge(view, track.history)
-
-    def _loss_of(self, track: Track, numbers: list[float]) -> float | None:
-        if track.losses.count:
-            return math.fsum(numbers) if all(map(math.isfinite, numbers)) else None
-        return next((value for value in reversed(numbers) if math.isfinite(value)), None)  # mean, else the last
 
     def _read(
         self, optimizer: torch.optim.Optimizer, track: Track, have: list[Owned], vector: Tensor, is_sampled: bool
@@ -288,11 +293,12 @@ class Engine(Hearing):
                 self.sampled += 1
             else:
                 track.clearing.stepping()
-            self.ranks.note(unwrap(model), track.steps + 1)
+            self.ranks.note(model, track.steps + 1)
             self.probes.remember()
             if view is not None and self.live is not None:
                 self.live.stepped()
             self._thrown_before, self.thrown_away = self.thrown_away, 0
+            self._has_several = self.passes > 1 or self.phases.forwards > 1
             self.passes = self.lost_passes = self.seedings = 0
             self._is_graded, self._steps_of_all = False, self._steps_of_all + 1
             track.clearing.stepped(self.probes.having() & track.ids)
@@ -307,12 +313,6 @@ class Engine(Hearing):
             self.clock.stepped()
             self.spent_s = 0.0
             self.arm(model, any(t.governor.wants(t.steps) for t in self._tracks.values()))
-
-    def judge_whole_evaluation(self) -> None:
-        """Judge an evaluation that is over; again, if its first batches were judged."""
-        seen = self.phases.evaluation
-        if self.phases.is_open and not (seen.is_told and seen.batches < 2):
-            self.judge_evaluation()
 
     # -- judging -----------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nbops.debugging.batch import Batch, Call, Place, Ring, device_of
+from nbops.debugging.batch import Batch, Call, Place, Ring, places_of, taken
 from nbops.debugging.blackbox.scene import Scene, scene_of
 from nbops.debugging.judging import Judge
 from nbops.debugging.patches import user_frame
@@ -24,16 +24,15 @@ from nbops.debugging.signals.clearing import Probes
 from nbops.debugging.signals.loaders import kind_of, length
 from nbops.debugging.signals.losses import scalar_of, site_of
 from nbops.debugging.signals.metrics import Metrics
-from nbops.debugging.signals.phases import Phases, has_gradients, spread_of
+from nbops.debugging.signals.phases import Phases, has_gradients, has_gradients_at, spread_of
 from nbops.debugging.signals.repeating import difference_of
 from nbops.debugging.signals.timing import Clock
-from nbops.debugging.tensors import dense, detached, first_tensor
+from nbops.debugging.tensors import dense, first_tensor
 from nbops.debugging.tracks import Track
 from nbops.debugging.views import History, StepView
 
 LOSSES_UNREAD = 64  # backward passes without a step of the optimizer, before the loss is read for its own sake
 SKIPPED_UNREAD = 8  # steps in a row that a gradient scaler skips
-_DEPTH = 12  # frames of the caller that are remembered with a call
 _EVALUATED_ROWS = 2048  # samples of one evaluation that are hashed
 _JUDGED_AT = (2, 8)  # batches of an evaluation after which it is judged
 _UNCLAIMED = 64
@@ -66,6 +65,7 @@ class Hearing:
     _called_at: float | None
     _called_spent_s: float = 0.0
     _is_recorded: bool = False
+    _has_several: bool = False  # whether the last step came of several calls or backward passes
     bad_scene: Scene | None
     _backward_frame: FrameType | None
     _backward_places: tuple[Place, ...]
@@ -101,13 +101,12 @@ class Hearing:
             self._inputs = None
             if is_recorded:
                 self.clock.called()
-                device = device_of((args, kwargs))
+                kept, named, device, size = taken(args, kwargs)
                 call = Call(
-                    detached(args), detached(kwargs),
-                    (device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)),
+                    kept, named, (device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)),
                     step=self.steps, random=torch.get_rng_state(), is_training=module.training,
                     device_random=torch.cuda.get_rng_state() if device == "cuda" else None,
-                    places=_places(user_frame()),
+                    places=places_of(user_frame()), size_bytes=size,
                 )  # fmt: skip
                 self._batch.called(call)
                 self.ring.add(call)
@@ -131,9 +130,8 @@ class Hearing:
             self._called_at = None
             if has_gradients_at(output) and not self._is_evaluating:
                 self.clock.add("forward", forward_s)
-                found = first_tensor(output)
-                if found is not None and found.device.type == "cpu" and not math.isfinite(found.sum().item()):
-                    self._batch.keep_call()
+                if self._has_several or self.is_armed:  # with one call in a step there is nothing to tell apart
+                    self._note_bad_call(first_tensor(output))
             elif self._is_evaluating:
                 self._evaluated(output if self._is_recorded else None)
                 if not (module.training or self.phases.is_tried or self._is_recorded):
@@ -141,6 +139,10 @@ class Hearing:
                     if forward_s <= max(_TRY_S, _TRY_SHARE * (started - self.clock.began_at)):
                         self._try_again(module, args, kwargs, output)
             self.spent_s += time.perf_counter() - started
+
+    def _note_bad_call(self, output: Tensor | None) -> None:
+        if output is not None and output.device.type == "cpu" and not math.isfinite(output.sum().item()):
+            self._batch.keep_call()
 
     def _evaluated(self, output: Any) -> None:
         now, inputs, self._inputs = self.phases.evaluation, self._inputs, None
@@ -176,6 +178,12 @@ class Hearing:
         )  # fmt: skip
         self.phases.evaluation.is_told = True
         self.judge.judge(view, History())
+
+    def judge_whole_evaluation(self) -> None:
+        """Judge an evaluation that is over; again, if its first batches were judged."""
+        seen = self.phases.evaluation
+        if self.phases.is_open and not (seen.is_told and seen.batches < 2):
+            self.judge_evaluation()
 
     @property
     def optimizers_seen(self) -> int:
@@ -264,7 +272,7 @@ class Hearing:
             self.lost_passes += not changed
             if changed:
                 self._has_backwards = self._is_graded = True
-                self._backward_frame, self._backward_places = frame, _places(frame)
+                self._backward_frame, self._backward_places = frame, places_of(frame)
                 self._loop_file = frame.f_code.co_filename if frame is not None else ""
                 self.read(frame)
                 self.phases.reached()
@@ -381,20 +389,6 @@ class Hearing:
                 self.judge.judge(view, only.history if only is not None and len(self._tracks) == 1 else History())
 
 
-def has_gradients_at(output: Any) -> bool:
-    """Return whether an output is the beginning of a backward pass."""
-    found = first_tensor(output)
-    return found is not None and found.requires_grad
-
-
 def _is_gone(track: Track) -> bool:
     """Return whether none of an optimizer's first parameters has a gradient: the loop dropped them."""
     return bool(track.owned) and all(o.tensor.grad is None for o in track.owned[:4])
-
-
-def _places(frame: FrameType | None) -> tuple[Place, ...]:
-    found: list[Place] = []
-    while frame is not None and len(found) < _DEPTH:
-        found.append((id(frame), frame.f_code, frame.f_lineno))
-        frame = frame.f_back
-    return tuple(found)

@@ -8,13 +8,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._utils import _flatten_dense_tensors
 
 from nbops.debugging.signals.activations import Board
+from nbops.debugging.signals.fresh import Fresh
 from nbops.debugging.signals.structure import tied_layers
 from nbops.debugging.tensors import dense, named_layers, norms, pack, slice_of
 from nbops.debugging.views import LayerView
 
 _ROWS = 32
+_SMALL = 1 << 14  # values: to copy them costs less than one more call
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,38 @@ def grad_norms(owned: list[Owned]) -> tuple[list[Owned], list[Tensor]]:
     """Return the parameters that have a gradient, and the norms of those gradients as device scalars."""
     have = [o for o in owned if o.tensor.grad is not None]
     return have, norms([dense(o.tensor.grad) for o in have if o.tensor.grad is not None])
+
+
+class Few:
+    """Norms of all gradients of one optimizer in as few calls as may be: what is known of a step that is not measured.
+
+    The small ones are copied into one vector. Only for dense gradients of one type on the CPU, where a call costs more
+    than what it computes.
+    """
+
+    def __init__(self, owned: list[Owned]) -> None:
+        tensors = [o.tensor for o in owned]
+        self.small = [p for p in tensors if p.numel() <= _SMALL]
+        self.large = [p for p in tensors if p.numel() > _SMALL]
+        self.is_possible = (
+            len({p.dtype for p in tensors}) == 1 and tensors[0].dtype in (torch.float32, torch.float64)
+            and all(p.device.type == "cpu" and (p.grad is None or p.grad.layout is torch.strided) for p in tensors)
+        )  # fmt: skip
+
+    def norms(self, fresh: Fresh) -> list[Tensor]:
+        """Return scalars; the root of the sum of their squares is the norm of all gradients."""
+        small = [grad for p in self.small if (grad := p.grad) is not None]
+        large, known = [], []
+        for p in self.large:
+            grad = p.grad
+            noted = fresh.norm(p, grad) if grad is not None else None
+            if noted is not None:
+                known.append(noted)
+            elif grad is not None:
+                large.append(grad)
+        if small:
+            large.append(_flatten_dense_tensors(small))  # type: ignore[no-untyped-call]
+        return [*torch._foreach_norm(large), *known] if large else known
 
 
 class _Reading:

@@ -93,9 +93,14 @@ def was_called(optimizer: torch.optim.Optimizer) -> None:
 def user_frame() -> FrameType | None:
     """Return the nearest frame of the caller's own code: outside torch and this package."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and any(part in frame.f_code.co_filename for part in _OURS):
+    while frame is not None and _is_ours(frame.f_code.co_filename):
         frame = frame.f_back
     return frame
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_ours(filename: str) -> bool:
+    return any(part in filename for part in _OURS)
 
 
 def _replace(owner: Any, name: str, make: Callable[[Any], Any]) -> None:

@@ -41,6 +41,7 @@ from nbops.debugging.signals.activations import SATURATING, Board
 from nbops.debugging.signals.batches import LossCall, Samples
 from nbops.debugging.signals.clearing import Probes
 from nbops.debugging.signals.counting import Counters
+from nbops.debugging.signals.fresh import Fresh
 from nbops.debugging.signals.keeping import Histograms
 from nbops.debugging.signals.metrics import Metrics
 from nbops.debugging.signals.phases import Phases
@@ -85,6 +86,7 @@ class Session(Engine):
         self.board, self.clock, self.phases = Board(), Clock(budget_ms=options.step_ms), Phases()
         self.metrics, self.samples, self.ranks = Metrics(), Samples(), Ranks()
         self.structure, self.histograms, self.counters = Structure(inner), Histograms(), Counters()
+        self.fresh = Fresh(inner.parameters())
         self.probes, self.ring = Probes(inner.parameters()), Ring(int(options.batch_mb * MEBIBYTE))
         self.box = Recorder(
             limit_bytes=int(options.snapshot_mb * MEBIBYTE), takes_snapshots=options.on_error == "rollback"
@@ -162,7 +164,8 @@ class Session(Engine):
         self.is_armed = is_armed
         self.board.wants_histograms = is_armed and self.histograms.is_due
         asked = self.desk.wants_outputs(self.steps, is_sampled=is_armed) if self.desk.watchpoints else set()
-        self._unhook_layers()
+        if self._layer_handles:
+            self._unhook_layers()
         if not (is_armed or asked) or not self._hooks_layers:
             return
         inner = unwrap(model)
@@ -206,6 +209,7 @@ class Session(Engine):
                 handle.remove()
             self._handles.clear()
             self._unhook_layers()
+            self.fresh.close()
             unlisten_to_metrics(self)
             if not wait and self.run_id is not None and self.run_id == current_run():
                 Leftover(self.timeline.traces, name=self.label or self.model_name, run_id=self.run_id)

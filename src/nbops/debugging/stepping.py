@@ -35,14 +35,14 @@ class Listener(patches.Listener, Protocol):
     def close(self) -> None: ...
 
 
-_sessions: weakref.WeakSet[Listener] = weakref.WeakSet()
+_sessions: list[weakref.ref[Listener]] = []  # asked several times in each step: a WeakSet takes ten times as long
 _handles: list[Any] = []
 _depth = 0  # torch iterates over its hooks: they must not be removed from inside one
 
 
 def enlist(session: Listener) -> None:
     """Let `session` see optimizer steps."""
-    _sessions.add(session)
+    _sessions[:] = [one for one in _sessions if one() not in (None, session)] + [weakref.ref(session)]
     if not _handles:
         _handles.append(register_optimizer_step_pre_hook(_before))
         _handles.append(register_optimizer_step_post_hook(_after))
@@ -51,7 +51,7 @@ def enlist(session: Listener) -> None:
 
 def dismiss(session: Listener) -> None:
     """Stop telling `session`; the hooks go with the last one that is open."""
-    _sessions.discard(session)
+    _sessions[:] = [one for one in _sessions if one() not in (None, session)]
     prune()
 
 
@@ -65,7 +65,7 @@ def prune() -> None:
 
 def open_sessions() -> list[Listener]:
     """Return the sessions that are open."""
-    return [session for session in _sessions if session.is_open]
+    return [session for one in _sessions if (session := one()) is not None and session.is_open]
 
 
 def _before(optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -13,9 +13,11 @@ from nbops.debugging.aspects import OptimizerView
 from nbops.debugging.governor import Governor
 from nbops.debugging.guard import Tripwire, scale_in
 from nbops.debugging.live.timeline import Curve
-from nbops.debugging.measuring import Around, Layout, Owned
+from nbops.debugging.measuring import Around, Few, Layout, Owned
 from nbops.debugging.signals.clearing import Clearing
+from nbops.debugging.signals.fresh import Fresh
 from nbops.debugging.signals.losses import Losses
+from nbops.debugging.tensors import pack
 from nbops.debugging.views import History, StepView
 
 _IN_TURN = 5  # steps of both optimizers
@@ -41,6 +43,7 @@ class Track:
         self.around: Around | None = None
         self.owned: list[Owned] = []
         self.ids: set[int] = set()
+        self.few: Few | None = None
         self.began_at = 0.0
         self._groups = -1
         self._cost_s = 0.0
@@ -54,6 +57,20 @@ class Track:
             self._groups = count
             self.owned = layout.owned(optimizer)
             self.ids = {id(o.tensor) for o in self.owned}
+            self.few = Few(self.owned) if self.owned else None
+
+    def few_values(self, losses: list[torch.Tensor], fresh: Fresh) -> list[float] | None:
+        """Return norms that stand for all gradients, and the losses; None where they must be taken one by one."""
+        if self.few is None or not self.few.is_possible:
+            return None
+        scalars = [*self.few.norms(fresh), *losses]
+        return list(pack(scalars).tolist()) if scalars else None
+
+    def loss_of(self, numbers: list[float]) -> float | None:
+        """Return the loss of a step from what was read: the sum over places, else the mean, else the last."""
+        if self.losses.count:
+            return math.fsum(numbers) if all(map(math.isfinite, numbers)) else None
+        return next((value for value in reversed(numbers) if math.isfinite(value)), None)
 
     def began(self, at: float, *, spent_s: float) -> None:
         """Tell that a step's judging begins; `spent_s` went to hooks since the step before."""

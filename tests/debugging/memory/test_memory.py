@@ -48,8 +48,13 @@ def one_thread() -> Any:
     torch.set_num_threads(before)
 
 
+def can_run(name: str, how: str) -> bool:
+    """Return whether this processor can run a case: oneDNN has no bfloat16 LSTM for those without AVX-512."""
+    return not (name == "lstm" and how == "bf16") or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def test_estimates_are_within_two_per_cent_of_the_real_peak(one_thread: None) -> None:
-    errors = {case: error_of(*case) for case in SOME}
+    errors = {case: error_of(*case) for case in SOME if can_run(case[0], case[2])}
     assert {case: error for case, error in errors.items() if error > 0.02} == {}
     assert median(errors.values()) <= 0.01
 

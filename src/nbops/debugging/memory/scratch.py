@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from math import prod
 from typing import Any
 
 import torch
@@ -34,6 +35,10 @@ def scratch_of(func: Callable[..., Any], args: Sequence[Any], found: Any, *, dev
     """Return the most bytes that an operation takes until it has made its results, these included."""
     if device != "cpu":
         return 0
+    if func is _aten.convolution.default and _has_no_kernel(args[1].dtype):
+        return _unfolded(args[0], args[1], found, args[3:9])
+    if func is _aten.convolution_backward.default and _has_no_kernel(args[2].dtype):
+        return _unfolded_back(args, found)
     if func is _aten.convolution.default and not _is_plain(args[1]):
         x, weight = args[0], args[1]
         copies = 2 if found.dtype is torch.bfloat16 else 1
@@ -49,6 +54,45 @@ def scratch_of(func: Callable[..., Any], args: Sequence[Any], found: Any, *, dev
     if func in _WIDENED and args[0].dtype in (torch.bfloat16, torch.float16):
         return 2 * _size(args[0])  # the sum is taken in float32
     return 0
+
+
+@cache
+def _has_no_kernel(dtype: torch.dtype) -> bool:
+    """Return whether oneDNN has no kernels for a narrow type on this processor, so that PyTorch's own ones are used."""
+    known = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
+    is_supported = getattr(torch.ops.mkldnn, known[dtype], None) if dtype in known else None
+    return is_supported is not None and not bool(is_supported())
+
+
+def _unfolded(x: Tensor, weight: Tensor, out: Tensor, settings: Sequence[Any]) -> int:
+    """Return what PyTorch's own convolution takes: the patches of the input as columns, group by group."""
+    groups = int(settings[5])
+    if groups == 1:
+        return _size(out) + _columns(x, weight, out, settings)
+    return _size(out) + max(_size(out), _size(x) // groups + _columns(x, weight, out, settings))
+
+
+def _unfolded_back(args: Sequence[Any], found: Any) -> int:
+    grad, x, weight = args[:3]
+    settings = args[4:10]
+    groups = int(settings[5])
+    results: int = sum(_size(part) for part in found[:2] if part is not None)
+    columns = _columns(x, weight, grad, settings)
+    if groups == 1:
+        return results + columns
+    return results + max(results, (_size(x) + _size(grad)) // groups + columns)
+
+
+def _columns(x: Tensor, weight: Tensor, out: Tensor, settings: Sequence[Any]) -> int:
+    """Return the bytes of the columns of one group: of all samples, of one if the kernel is dilated or transposed."""
+    stride, padding, dilation, is_transposed = settings[:4]
+    kernel = prod(weight.shape[2:])
+    if kernel == 1 and set(stride) == {1} and set(padding) == {0} and not is_transposed:
+        return 0
+    if is_transposed:
+        return weight.shape[1] * kernel * prod(x.shape[2:]) * weight.element_size()
+    samples = 1 if set(dilation) != {1} else len(x)
+    return int(samples * weight.shape[1] * kernel * prod(out.shape[2:]) * weight.element_size())
 
 
 def _recurrent(func: Callable[..., Any], args: Sequence[Any], found: Any) -> int:

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
-FEW = 16
-_PER_OPTIMIZER = 6
+FEW = 8
+_PER_OPTIMIZER = 4
 _LOOK = 64  # values of a gradient
 Mark = tuple["weakref.ref[Tensor]", int] | None
 
@@ -57,10 +57,15 @@ class Probes:
 
     def remember(self) -> None:
         """Note the gradients as they are now."""
+        marks, versions = self._marks, self._versions
         for key, reference in self._tensors.items():
             p = reference()
-            self._marks[key] = None if p is None else _mark(p.grad)
-            self._versions[key] = -1 if p is None else p._version
+            if p is None:
+                marks[key], versions[key] = None, -1
+            else:
+                grad = p.grad
+                marks[key] = None if grad is None else (weakref.ref(grad), grad._version)
+                versions[key] = p._version
 
     def are_gone(self, changed: set[int]) -> bool:
         """Return whether gradients that changed are none, or zeros where a look is free: clipping changes them too."""

@@ -6,6 +6,7 @@ import statistics
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from nbops.debugging.aspects import EvaluationView, Spread, TensorStats
 from nbops.debugging.signals.batches import stats
 from nbops.debugging.signals.graphs import Canary, canary_in
+from nbops.debugging.tensors import first_tensor
 
 _DROPOUT = (nn.modules.dropout._DropoutNd,)
 _GRAPHS, _INPUTS = 32, 8  # outputs and inputs of one evaluation that are looked at
@@ -172,3 +174,9 @@ def spread_of(found: Sequence[TensorStats | None]) -> Spread | None:
 def has_gradients() -> bool:
     """Return whether what is computed now is recorded for a backward pass."""
     return torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+
+
+def has_gradients_at(output: Any) -> bool:
+    """Return whether an output is the beginning of a backward pass."""
+    found = first_tensor(output)
+    return found is not None and found.requires_grad

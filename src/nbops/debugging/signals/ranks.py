@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from nbops.debugging.aspects import RankView
-from nbops.debugging.tensors import dense, norms, pack
+from nbops.debugging.tensors import dense, norms, pack, unwrap
 
 _TOLERANCE = 1e-6
 _EARLY = 16
@@ -37,7 +37,7 @@ class Ranks:
         store = self._opened()
         if store is None or not self.is_due(step):
             return
-        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        named = [(name, p) for name, p in unwrap(model).named_parameters() if p.requires_grad]
         if not named:
             return
         with torch.no_grad():

@@ -34,11 +34,11 @@ class Tracer:
     """Collects the numbers of one watch in one run.
 
     The first 32 steps are kept, and then of each `stride` steps two at most: the first, and the first that was measured
-    in full. The stride is 2 at first, and twice as much whenever there are too many.
+    in full. The stride is 4 at first, and twice as much whenever there are too many.
     """
 
     def __init__(self) -> None:
-        self.stride = 2
+        self.stride = 4
         self._index: dict[str, int] = {}
         self._kinds: dict[str, str] = {}
         self._order: dict[str, None] = {}  # forward order, as of the last step that was measured
@@ -50,6 +50,10 @@ class Tracer:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def wants(self, step: int) -> bool:
+        """Return whether the gradients of a step are kept."""
+        return step < DENSE_STEPS or step % self.stride == 0
 
     def gradients(
         self, step: int, have: Iterable[Named], norms: Sequence[float], *, about: Callable[[], tuple[float, float]]
@@ -63,7 +67,7 @@ class Tracer:
         about : callable
             Returns the factor of the loss that is still in the gradients, and the learning rate.
         """
-        if step % self.stride and step >= DENSE_STEPS:
+        if not self.wants(step):
             return
         factor, rate = about()
         self._rates.setdefault(step, rate)
