@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import optimizer as torch_optimizer
 
 from nbops.debugging import stepping
+from nbops.debugging.rules import rules
 
 sys.path.insert(0, str(Path(__file__).parent))  # the zoo is a package of its own
 
@@ -22,6 +23,13 @@ def digits() -> tuple[Tensor, Tensor]:
     """images : float32 [1797, 64] from 0 to 1; labels : int64 [1797]"""
     images, labels = load_digits(return_X_y=True)
     return torch.tensor(images, dtype=torch.float32) / 16, torch.tensor(labels)
+
+
+@pytest.fixture
+def no_rule_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How even steps are depends on who else uses the machine."""
+    assert rules["uneven-steps"]
+    monkeypatch.delitem(rules._entries, "uneven-steps")
 
 
 @pytest.fixture(autouse=True)

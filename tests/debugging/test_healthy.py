@@ -10,17 +10,12 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 import nbops as nb
-from nbops.debugging.rules import rules
 from nbops.debugging.watch import Watch
 
 Data = tuple[Tensor, Tensor]
 
 
-@pytest.fixture(autouse=True)
-def _no_rule_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How even steps are depends on who else uses the machine."""
-    assert rules["uneven-steps"]
-    monkeypatch.delitem(rules._entries, "uneven-steps")
+pytestmark = pytest.mark.usefixtures("no_rule_of_time")
 
 
 def batch_of(data: Data, size: int = 64) -> Data:

@@ -101,6 +101,7 @@ def test_schedule_that_has_ended_at_zero_is_a_warning(digits: Data) -> None:
     assert found == [("rate-vanished", "warning", 8), ("no-update", "warning", 13)]
 
 
+@pytest.mark.usefixtures("no_rule_of_time")
 def test_converged_model_at_rest_is_no_finding() -> None:
     """Full-batch gradient descent on a line comes to a fixed point of float32."""
     x = torch.linspace(-1, 1, 20)[:, None]
@@ -178,6 +179,7 @@ def test_huge_learning_rate_is_found(digits: Data, optimizer: Any, is_loss_watch
     assert "learning rate" in found[0].what
 
 
+@pytest.mark.usefixtures("no_rule_of_time")
 @pytest.mark.parametrize(
     "optimizer", [lambda p: SGD(p, 0.5), lambda p: SGD(p, 0.1, momentum=0.9), lambda p: Adam(p, 1e-2), Adam],
     ids=["sgd", "momentum", "adam", "adam-default"],
