@@ -48,6 +48,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Of the price; empty for EUR.
     co2_g_per_kwh : float, grams, optional
         CO₂ of a kilowatt-hour; by default the world's mean.
+    max_test_looks : int
+        How often a sealed test set may have been looked at before a model that was scored on it is given an alias; 0:
+        any number of times.
     roles : table, optional
         Who may do what through a server's routes: names to ``viewer``, ``editor`` or ``approver``; ``default`` is the
         role of everybody else. Without the table everybody may do everything.
@@ -66,6 +69,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     energy_price_per_kwh: float | None = None
     currency: str = ""
     co2_g_per_kwh: float | None = None
+    max_test_looks: int = 0
     roles: Roles | None = None
 
 

@@ -6,13 +6,17 @@ import time
 
 from nbops.core.errors import Conflict, InvalidInput, NotFound
 from nbops.core.records import Alias, AliasMove, ModelVersion, replace
+from nbops.models.gates import let_through
 from nbops.models.names import check_alias_name, check_model_name
 from nbops.models.references import alias_of, aliases_of, newest, version_of
 from nbops.store.identity import user
 from nbops.store.workspace import Workspace, workspace
 
 
-def promote(name: str, version: int | str | ModelVersion, alias: str, *, reason: str = "") -> Alias:
+def promote(
+    name: str, version: int | str | ModelVersion, alias: str, *, reason: str = "", max_looks: int | None = None,
+    override: bool = False,
+) -> Alias:  # fmt: skip
     """Set an alias of a model to a version.
 
     Parameters
@@ -25,6 +29,11 @@ def promote(name: str, version: int | str | ModelVersion, alias: str, *, reason:
         ``"prod"``: what ``name@prod`` means from now on.
     reason : str
         Why, for the alias's history.
+    max_looks : int, optional
+        How often the sealed test set that the version's run was scored on may have been looked at, by anybody; 0: any
+        number of times. By default the workspace's setting ``max_test_looks``.
+    override : bool
+        Let the version through although there were more looks; needs a `reason`, and is kept in the history.
 
     Returns
     -------
@@ -36,13 +45,15 @@ def promote(name: str, version: int | str | ModelVersion, alias: str, *, reason:
     NotFound
         No such model or version.
     InvalidInput
-        A name that an alias cannot have, or a version that is no number.
+        A name that an alias cannot have, a version that is no number, or an override without a reason.
+    Conflict
+        The test set was looked at too often.
     """
     ws = workspace()
     check_model_name(name)
-    number = version_of(ws, name, _number(name, version)).number
+    found = version_of(ws, name, _number(name, version))
     with ws.store.transaction():
-        return move(ws, name, number, alias, reason=reason)
+        return move(ws, found, alias, reason=reason, max_looks=max_looks, is_overridden=override)
 
 
 def rollback(name: str, alias: str) -> Alias:
@@ -73,16 +84,22 @@ def rollback(name: str, alias: str) -> Alias:
                 hint=f"Choose one: nb.promote('{name}', number, '{alias}').",
             )
         reason = f"rollback from {setting.number}"
-        return move(ws, name, earlier[-1], alias, reason=reason, is_rollback=True)
+        return move(ws, version_of(ws, name, earlier[-1]), alias, reason=reason, is_rollback=True)
 
 
-def move(ws: Workspace, name: str, number: int, alias: str, *, reason: str = "", is_rollback: bool = False) -> Alias:
-    """Set an alias within the open transaction, and tell it as the event ``alias.moved``."""
+def move(
+    ws: Workspace, version: ModelVersion, alias: str, *, reason: str = "", is_rollback: bool = False,
+    max_looks: int | None = None, is_overridden: bool = False,
+) -> Alias:  # fmt: skip
+    """Set an alias within the open transaction, and tell it as the event ``alias.moved``; nothing bars a rollback."""
+    name, number = version.name, version.number
     check_alias_name(alias)
     _lock(ws, name, alias)
     setting = alias_of(ws, name, alias)
     if setting is not None and setting.number == number:
         return setting
+    if not is_rollback:
+        reason = let_through(ws, version, alias, limit=max_looks, is_overridden=is_overridden, reason=reason)
     now = time.time()
     step = AliasMove(number=number, at=now, by=user(), reason=reason, is_rollback=is_rollback)
     if setting is None:

@@ -173,7 +173,7 @@ def _record(ws: Workspace, version: ModelVersion, manifest: Manifest, aliases: l
             if version.parent:
                 ws.store.link(version.parent, "produced", version.id)
         for alias in aliases:
-            move(ws, version.name, (known or version).number, alias, reason="registered")
+            move(ws, known or version, alias, reason="registered")
     return known or version
 
 

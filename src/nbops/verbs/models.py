@@ -48,13 +48,17 @@ def models(call: Call, *, where: str, order_by: str | None, last: int) -> Any:
     argument("version", "number of the version", kind=int, completes="versions"),
     argument("alias", "the alias to move: prod", completes="aliases"),
     argument("--reason", "why; kept in the alias's history", default="", values="TEXT"),
+    argument("--max-looks", "looks at the sealed test set that are allowed; 0: any number", kind=int, values="N"),
+    argument("--override", "let it through with more looks; needs a reason", form="flag"),
     examples=('%mlops promote digits 3 prod --reason "better on new scans"',),
 )
-def promote(call: Call, *, name: str, version: int, alias: str, reason: str) -> Any:
+def promote(
+    call: Call, *, name: str, version: int, alias: str, reason: str, max_looks: int | None, override: bool
+) -> Any:
     """Move an alias to a version."""
     from nbops.models.aliases import promote as move
 
-    return move(name, version, alias, reason=reason)
+    return move(name, version, alias, reason=reason, max_looks=max_looks, override=override)
 
 
 @verb(
