@@ -20,8 +20,10 @@ def test_the_data_notebook(tmp_path: Path) -> None:
     step = nb.run_notebook(copy)
     assert step.status == "FINISHED"
 
-    (dataset,) = nb.find("datasets")
-    assert (dataset.name, dataset.version, dataset.profile["key"]) == ("patients", 1, ["patient"])
+    second, first = nb.find("datasets")
+    assert (first.name, first.version, first.profile["key"]) == ("patients", 1, ["patient"])
+    assert (second.name, second.version, second.rows) == ("patients", 2, first.rows - 3)
+    assert len(nb.labels("wines").frame()) > 8
     checks = nb.find("checks")
     assert {"fail", "pass"} <= {report.status for report in checks}
     assert {found.column for report in checks for found in report.results if found.check == "drift" and
