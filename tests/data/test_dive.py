@@ -158,3 +158,9 @@ def test_what_cannot_be_chosen_is_refused() -> None:
     with pytest.raises(InvalidInput, match="which has no bins"):
         nb.dive((np.zeros((6, 4, 4), np.uint8), np.arange(6)), x="X")
     assert set(found.chosen) == set(ROLES)
+
+
+def test_a_few_whole_numbers_are_kept_apart_also_as_floats() -> None:
+    frame = read(pd.DataFrame({"sex": [1.0, 2.0, np.nan] * 10, "dose": [0.5, 1.5, 2.0] * 10}))
+    assert axis_of(frame.column("sex"), most=5).labels == ["1", "2", "(missing)"]
+    assert axis_of(frame.column("dose"), most=5).labels != ["0.5", "1.5", "2"]  # ranges

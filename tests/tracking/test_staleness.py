@@ -72,6 +72,13 @@ def test_a_bump_makes_exactly_the_dependent_cells_stale(notebook: Any) -> None:
     assert len(stale_cells("")) == len(DEPENDENT)
 
 
+def test_the_cell_that_makes_the_next_version_of_the_older_one_is_not_stale(notebook: Any) -> None:
+    ran(notebook, "mended = nb.snapshot(sales[sales.price > 3], 'sales')\nmended", cell_id="mend")
+    assert names() == DEPENDENT
+    bump()
+    assert names() == [*DEPENDENT, "mend"]
+
+
 def test_a_copy_or_a_renamed_notebook_shows_the_same_outputs(notebook: Any, tmp_path: Path) -> None:
     bump()
     assert [*stale_cells("other.ipynb")] == []  # it has no such cells

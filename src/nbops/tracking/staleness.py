@@ -127,7 +127,7 @@ def stale_cells(notebook: str | None = None, *, run: str = "", ws: Workspace | N
     ws.flush()
     path = notebook_path() if notebook is None else notebook
     uses = uses_of(ws, notebook=path, run=run)
-    newest = {name: version_of(ws, name) for name in {name for one in uses for name in one.datasets}}
+    newest = {name: newest_of(ws, name) for name in {name for one in uses for name in one.datasets}}
     is_old = {one.cell_id for one in uses if _moved(one, newest)}
     found = [_stale(one, newest, is_old) for one in uses if one.cell_id in is_old]
     return StaleCells(found, notebook=path, followed=len(uses))
@@ -162,17 +162,19 @@ class _Notebook(msgspec.Struct):
     cells: list[_CellId] = []
 
 
-def version_of(ws: Workspace, name: str) -> int:
-    """Return the newest version of a dataset; 0 where it is gone."""
+def newest_of(ws: Workspace, name: str) -> Dataset | None:
+    """Return the newest version of a dataset; None where it is gone."""
     newest = [Order(Field("version"), descending=True)]
-    found = ws.store.find(Dataset, Compare(Field("name"), "==", name), order_by=newest, limit=1)
-    return found[0].version if found else 0
+    return next(iter(ws.store.find(Dataset, Compare(Field("name"), "==", name), order_by=newest, limit=1)), None)
 
 
-def _moved(use: DataUse, newest: dict[str, int]) -> tuple[tuple[str, int, int], ...]:
-    return tuple((name, old, newest[name]) for name, old in use.made_from if newest[name] > old)
+def _moved(use: DataUse, newest: dict[str, Dataset | None]) -> tuple[tuple[str, int, int], ...]:
+    """Return what has moved on; a cell that made the newest version of an older one is as new as that."""
+    found = ((name, old, newest[name]) for name, old in use.made_from)
+    return tuple((name, old, one.version) for name, old, one in found
+                 if one is not None and one.version > old and one.cell_id != use.cell_id)  # fmt: skip
 
 
-def _stale(use: DataUse, newest: dict[str, int], is_old: set[str]) -> StaleCell:
+def _stale(use: DataUse, newest: dict[str, Dataset | None], is_old: set[str]) -> StaleCell:
     after = tuple(use.after) if is_old & set(use.after) else ()
     return StaleCell(use.cell_id, use.notebook, use.head, use.execution_count, _moved(use, newest), after)

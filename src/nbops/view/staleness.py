@@ -15,7 +15,7 @@ _MOST_ROWS = 30
 
 def show_stale(value: Any) -> Bundle:
     """Draw `StaleCells`: which cell, what it was made from, what is newest."""
-    where = value.notebook or "all notebooks"
+    where = {"": "all notebooks", ".": "this notebook"}.get(value.notebook, value.notebook)
     if not len(value):
         known = (
             f"{plural(value.followed, 'cell')} {'is' if value.followed == 1 else 'are'} made from data that is newest"
@@ -49,10 +49,11 @@ def moved_on(name: str, version: int) -> str:
     if not name or module is None or not module.is_open():
         return ""
     from nbops.core.errors import StoreError
-    from nbops.tracking.staleness import version_of
+    from nbops.tracking.staleness import newest_of
 
     try:
-        newest = version_of(module.workspace(), name)
+        newest = newest_of(module.workspace(), name)
     except StoreError:  # a card is shown all the same
         return ""
-    return f"made from {name} v{version}; v{newest} is newest" if newest > version else ""
+    is_old = newest is not None and newest.version > version
+    return f"made from {name} v{version}; v{newest.version} is newest" if newest is not None and is_old else ""

@@ -59,11 +59,11 @@ def axis_of(column: Column, *, most: int) -> Axis:
     if kind in ("number", "time", "duration"):
         values = _numbers(column)
         good = values[np.isfinite(values)]
-        whole = np.unique(good[:_QUANTILE_ROWS]) if column.dtype.startswith(("int", "uint")) else np.zeros(0)
-        is_few = 0 < len(whole) <= most and bool(np.isin(good, whole).all())
-        if is_few:
-            return _of_few(column.name, values, whole)
-        return _of_ranges(column.name, kind, values, most, is_whole=len(whole) > 0)
+        known = np.unique(good[:_QUANTILE_ROWS]) if kind == "number" else np.zeros(0)
+        if 0 < len(known) <= most and bool((known % 1 == 0).all() and np.isin(good, known).all()):
+            return _of_few(column.name, values, known)  # whole numbers, also those that came as floats
+        is_whole = column.dtype.startswith(("int", "uint")) and len(known) > 0
+        return _of_ranges(column.name, kind, values, most, is_whole=is_whole)
     return _of_values(column, most)
 
 
