@@ -65,10 +65,12 @@ def test_the_setting_holds_for_register_and_the_verb_and_not_for_a_rollback(
     promote("m", 1, "prod")
     monkeypatch.setattr(workspace, "settings", read_settings("max_test_looks = 2", {}))
     run = looked[1].parent
-    with pytest.raises(Conflict, match="3 times"):
+    with pytest.raises(Conflict, match="m/3 cannot become m@staging: .* 3 times") as caught:
         register(small, "m", example=three_rows, run=run, aliases="staging")
     with pytest.raises(NotFound):
         resolve(workspace, "m@staging")
+    assert "nb.promote('m', 3, 'staging'" in caught.value.hint  # which works, since the version is there
+    assert promote("m", 3, "staging", override=True, reason="no other data").number == 3
     with pytest.raises(Conflict, match="3 times"):
         dispatch(["promote", "m", "2", "prod"], Call(namespace=None))
     words = ["promote", "m", "2", "prod", "--override", "--reason", "no other data"]

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from nbops.core.errors import InvalidInput, NotFound, UnfaithfulExport
+from nbops.core.errors import Conflict, InvalidInput, NotFound, UnfaithfulExport
 from nbops.core.ids import new_id
 from nbops.core.records import Artifact, ModelVersion, Run, Signature
 from nbops.data.splits.sealing import look_tags
@@ -163,6 +163,7 @@ def _prove(
 
 
 def _record(ws: Workspace, version: ModelVersion, manifest: Manifest, aliases: list[str]) -> ModelVersion:
+    refused: Conflict | None = None
     with ws.store.transaction():
         known = _same(ws, version, manifest)
         if known is None:
@@ -173,7 +174,12 @@ def _record(ws: Workspace, version: ModelVersion, manifest: Manifest, aliases: l
             if version.parent:
                 ws.store.link(version.parent, "produced", version.id)
         for alias in aliases:
-            move(ws, known or version, alias, reason="registered")
+            try:
+                move(ws, known or version, alias, reason="registered")
+            except Conflict as error:  # the version stays: only the name is refused
+                refused = error
+    if refused is not None:
+        raise refused
     return known or version
 
 
