@@ -84,6 +84,8 @@ def register(
         names output, row, expected and got. Nothing is registered.
     InvalidInput, NotFound
         A name, an example or a model that cannot be registered; no such run or exporter.
+    Conflict
+        An alias is refused, since the test set was looked at too often (`promote`); the version is registered.
     """
     check_model_name(name)
     ws = workspace()
