@@ -62,8 +62,7 @@ def snapshot(
     tags : mapping, optional
         Text by name. ``stored`` is added: ``pieces``, ``npz``, or why the data was not kept.
     store : bool, optional
-        Whether to store the data: of a version that follows another, only what changed. By default if it is no larger
-        than the setting ``dataset_max_bytes``.
+        Whether to store the data, or what changed of it. By default if it is no larger than ``dataset_max_bytes``.
 
     Returns
     -------

@@ -86,7 +86,6 @@ class Session(Engine):
         self.board, self.clock, self.phases = Board(), Clock(budget_ms=options.step_ms), Phases()
         self.metrics, self.samples, self.ranks = Metrics(), Samples(), Ranks()
         self.structure, self.histograms, self.counters = Structure(inner), Histograms(), Counters()
-        self.fresh = Fresh(inner.parameters())
         self.probes, self.ring = Probes(inner.parameters()), Ring(int(options.batch_mb * MEBIBYTE))
         self.box = Recorder(
             limit_bytes=int(options.snapshot_mb * MEBIBYTE), takes_snapshots=options.on_error == "rollback"
@@ -97,7 +96,7 @@ class Session(Engine):
         self.timeline = Timeline()
         self.notes: list[str] = []
         self.errors: list[str] = []
-        self.judge = Judge(on_error=options.on_error, errors=self.errors)
+        self.judge, self.fresh = Judge(on_error=options.on_error, errors=self.errors), Fresh(inner.parameters())
         mine = weakref.WeakMethod(self.source)
         self.judge.source = lambda: "" if (read := mine()) is None else read()
         self.run_id: str | None = None

@@ -58,8 +58,7 @@ def register(
         Real input rows, first dimension the batch; better ten than one.
     metrics : mapping of str to float, optional
         What the model achieved; by default the last value of each metric of its run.
-    aliases : str or iterable of str
-        Aliases to set to the new version, in the same transaction.
+    aliases : str or iterable of str, set in the same transaction
     run : str or object with ``.id``, optional
         The run that made it; by default the open run, else the run in which it was watched.
     tags : mapping of str to str, optional
@@ -68,8 +67,7 @@ def register(
         See `nb.parity`.
     exporter : str or callable, optional
         A name in ``nb.exporters``, or a function ``export(model, rows, path)`` of your own.
-    parity_rows : like `example`, optional
-        Other rows to compare on; by default the example.
+    parity_rows : like `example`, optional; other rows to compare on
 
     Returns
     -------
@@ -85,7 +83,7 @@ def register(
     InvalidInput, NotFound
         A name, an example or a model that cannot be registered; no such run or exporter.
     Conflict
-        An alias is refused, since the test set was looked at too often (`promote`); the version is registered.
+        An alias is refused (see `promote`); the version is registered.
     """
     check_model_name(name)
     ws = workspace()
