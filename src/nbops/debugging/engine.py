@@ -30,7 +30,6 @@ from nbops.debugging.measuring import Around, Layout, Owned, grad_norms, measure
 from nbops.debugging.signals.activations import Board
 from nbops.debugging.signals.batches import batch_view
 from nbops.debugging.signals.counting import Counters
-from nbops.debugging.signals.fresh import Fresh
 from nbops.debugging.signals.keeping import Histograms
 from nbops.debugging.signals.ranks import Ranks
 from nbops.debugging.signals.structure import Structure
@@ -56,7 +55,6 @@ class Engine(Hearing):
     timeline: Timeline
     live: Live | None
     histograms: Histograms
-    fresh: Fresh
     counters: Counters
     last_view: StepView | None
     _every: int | None
@@ -165,7 +163,7 @@ class Engine(Hearing):
             track.refresh(optimizer, self._layout, always=True)
         losses = track.losses.scalars() or self._batch.scalars()
         is_brief = not (is_sampled or self.desk.watchpoints or self.timeline.traces.wants(track.steps))
-        values, count = (track.few_values(losses, self.fresh) if is_brief else None), 0
+        values, count = (track.few_values(losses) if is_brief else None), 0
         have: list[Owned] = []
         if values is not None and all(map(math.isfinite, values)):
             count = len(values) - len(losses)
@@ -183,7 +181,6 @@ class Engine(Hearing):
         loss = track.loss_of(numbers)
         track.read(loss, math.hypot(*grads) if grads else math.nan)
         if is_sampled and have:
-            self.fresh.check([o.tensor for o in have], grads)
             track.view = self._sample(model, optimizer, track, have, grads, loss)
             track.around = Around(have)
         if have:

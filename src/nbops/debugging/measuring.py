@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch._utils import _flatten_dense_tensors
 
 from nbops.debugging.signals.activations import Board
-from nbops.debugging.signals.fresh import Fresh
 from nbops.debugging.signals.structure import tied_layers
 from nbops.debugging.tensors import dense, named_layers, norms, pack, slice_of
 from nbops.debugging.views import LayerView
@@ -83,20 +82,13 @@ class Few:
             and all(p.device.type == "cpu" and (p.grad is None or p.grad.layout is torch.strided) for p in tensors)
         )  # fmt: skip
 
-    def norms(self, fresh: Fresh) -> list[Tensor]:
+    def norms(self) -> list[Tensor]:
         """Return scalars; the root of the sum of their squares is the norm of all gradients."""
         small = [grad for p in self.small if (grad := p.grad) is not None]
-        large, known = [], []
-        for p in self.large:
-            grad = p.grad
-            noted = fresh.norm(p, grad) if grad is not None else None
-            if noted is not None:
-                known.append(noted)
-            elif grad is not None:
-                large.append(grad)
+        large = [grad for p in self.large if (grad := p.grad) is not None]
         if small:
             large.append(_flatten_dense_tensors(small))  # type: ignore[no-untyped-call]
-        return [*torch._foreach_norm(large), *known] if large else known
+        return list(torch._foreach_norm(large)) if large else []
 
 
 class _Reading:

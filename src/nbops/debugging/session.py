@@ -41,7 +41,6 @@ from nbops.debugging.signals.activations import SATURATING, Board
 from nbops.debugging.signals.batches import LossCall, Samples
 from nbops.debugging.signals.clearing import Probes
 from nbops.debugging.signals.counting import Counters
-from nbops.debugging.signals.fresh import Fresh
 from nbops.debugging.signals.keeping import Histograms
 from nbops.debugging.signals.metrics import Metrics
 from nbops.debugging.signals.phases import Phases
@@ -96,7 +95,7 @@ class Session(Engine):
         self.timeline = Timeline()
         self.notes: list[str] = []
         self.errors: list[str] = []
-        self.judge, self.fresh = Judge(on_error=options.on_error, errors=self.errors), Fresh(inner.parameters())
+        self.judge = Judge(on_error=options.on_error, errors=self.errors)
         mine = weakref.WeakMethod(self.source)
         self.judge.source = lambda: "" if (read := mine()) is None else read()
         self.run_id: str | None = None
@@ -208,7 +207,6 @@ class Session(Engine):
                 handle.remove()
             self._handles.clear()
             self._unhook_layers()
-            self.fresh.close()
             unlisten_to_metrics(self)
             if not wait and self.run_id is not None and self.run_id == current_run():
                 Leftover(self.timeline.traces, name=self.label or self.model_name, run_id=self.run_id)

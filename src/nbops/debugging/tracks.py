@@ -15,7 +15,6 @@ from nbops.debugging.guard import Tripwire, scale_in
 from nbops.debugging.live.timeline import Curve
 from nbops.debugging.measuring import Around, Few, Layout, Owned
 from nbops.debugging.signals.clearing import Clearing
-from nbops.debugging.signals.fresh import Fresh
 from nbops.debugging.signals.losses import Losses
 from nbops.debugging.tensors import pack
 from nbops.debugging.views import History, StepView
@@ -59,11 +58,11 @@ class Track:
             self.ids = {id(o.tensor) for o in self.owned}
             self.few = Few(self.owned) if self.owned else None
 
-    def few_values(self, losses: list[torch.Tensor], fresh: Fresh) -> list[float] | None:
+    def few_values(self, losses: list[torch.Tensor]) -> list[float] | None:
         """Return norms that stand for all gradients, and the losses; None where they must be taken one by one."""
         if self.few is None or not self.few.is_possible:
             return None
-        scalars = [*self.few.norms(fresh), *losses]
+        scalars = [*self.few.norms(), *losses]
         return list(pack(scalars).tolist()) if scalars else None
 
     def loss_of(self, numbers: list[float]) -> float | None:
