@@ -27,7 +27,8 @@ nb.workspace().close()
 """
 
 
-def label_together(tmp_path: Path, url: str) -> None:
+def label_together(tmp_path: Path, url: str) -> tuple[int, int]:
+    """Return how many items were labelled, and how many answers there are without those asked of everybody."""
     (tmp_path / "work.py").write_text(WORK)
     init(tmp_path / "reader" if url else tmp_path, store_url=url or None).close()
     people = [
@@ -48,13 +49,15 @@ def label_together(tmp_path: Path, url: str) -> None:
     assert {name: count for name, count in times.items() if count > 1} == dict.fromkeys(shared, PEOPLE)
     assert len(labels) == ITEMS + (PEOPLE - 1) * len(shared)
     assert len(labels.consensus()) == ITEMS
+    found = len(times), len(labels) - (PEOPLE - 1) * len(shared)
     reader.close()
+    return found
 
 
 def test_on_one_file_nothing_is_lost_and_the_rest_is_labelled_once(tmp_path: Path) -> None:
-    label_together(tmp_path, "")
+    assert label_together(tmp_path, "") == (ITEMS, ITEMS)
 
 
 @pytest.mark.postgres
 def test_on_a_teams_database_nothing_is_lost_and_the_rest_is_labelled_once(tmp_path: Path, postgres_url: str) -> None:
-    label_together(tmp_path, postgres_url)
+    assert label_together(tmp_path, postgres_url) == (ITEMS, ITEMS)
