@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 MANY = 10_000
+HAS_FOCUS = "window.jupyterapp.shell.currentWidget?.node.contains(document.activeElement)"
 
 
 @pytest.fixture(scope="session")
@@ -126,6 +127,7 @@ def open_lab() -> Callable[..., None]:
     def open_page(page: Page, server: LabServer, path: str = "lab/workspaces/fresh?reset", dark: bool = False) -> None:
         page.goto(f"{server.url}{path}{'&' if '?' in path else '?'}token={server.token}")
         wait_until_restored(page)
+        page.wait_for_function(HAS_FOCUS, timeout=60_000)  # the launcher comes late and takes it
         set_theme(page, dark=dark)
 
     return open_page

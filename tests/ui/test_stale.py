@@ -14,7 +14,7 @@ import pytest
 from lab import LabServer, set_theme, wait_until_restored
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page, expect
+    from playwright.sync_api import Page
 
 pytestmark = [
     pytest.mark.browser,
@@ -113,6 +113,8 @@ def test_a_bump_elsewhere_puts_a_badge_on_exactly_the_dependent_cells(
 def test_notebook_7_shows_them_and_one_click_runs_what_is_needed(
     page: Page, server: LabServer, screenshots: Path
 ) -> None:
+    from playwright.sync_api import expect
+
     page.goto(server.page("notebooks/deep/eda.ipynb"))
     page.wait_for_function("() => window.jupyterapp && window.jupyterapp.shell.currentWidget", timeout=60_000)
     page.wait_for_function(READY, timeout=60_000)
