@@ -2,8 +2,9 @@
 
 Measured on PyTorch 2.13 for the CPU with its profiler. oneDNN brings the operands of a convolution into a layout of its
 own, in which channels are rounded up to the width of a vector; in float32 a kernel of size 1 and an input of few
-channels stay as they are. Some losses return a number whose storage has the size of the input. A recurrent layer keeps
-a workspace. cuDNN asks for a workspace that depends on the algorithm that it picks, and is not known here.
+channels stay as they are. Narrow convolutions are measured, and modelled only where that would take long. Some losses
+return a number whose storage has the size of the input. A recurrent layer keeps a workspace. cuDNN asks for a workspace
+that depends on the algorithm that it picks, and is not known here.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
+from nbops.debugging.memory import measured
+
 _FEW_CHANNELS = 4
+_NARROW = (torch.bfloat16, torch.float16)
 _aten = torch.ops.aten
 _LOSSES = {
     _aten.mse_loss.default: 2, _aten.smooth_l1_loss.default: 2, _aten.soft_margin_loss.default: 2,
@@ -35,25 +39,43 @@ def scratch_of(func: Callable[..., Any], args: Sequence[Any], found: Any, *, dev
     """Return the most bytes that an operation takes until it has made its results, these included."""
     if device != "cpu":
         return 0
-    if func is _aten.convolution.default and _has_no_kernel(args[1].dtype):
-        return _unfolded(args[0], args[1], found, args[3:9])
-    if func is _aten.convolution_backward.default and _has_no_kernel(args[2].dtype):
-        return _unfolded_back(args, found)
-    if func is _aten.convolution.default and not _is_plain(args[1]):
-        x, weight = args[0], args[1]
-        copies = 2 if found.dtype is torch.bfloat16 else 1
-        return max(_moved(x) + _blocked(weight) + _blocked(found), _blocked(found) + copies * _size(found))
-    if func is _aten.convolution_backward.default and not _is_plain(args[2]):
-        grad, x, weight = args[0], args[1], args[2]
-        dx, copies = _size(x) if found[0] is not None else 0, 2 if x.dtype is torch.bfloat16 else 1
-        to_input = max(_blocked(grad) + _blocked(weight) + _blocked(x), _blocked(x) + copies * dx) if dx else 0
-        pad = 0 if x.dtype is not torch.bfloat16 else int(1.3 * ((_size(x) + _size(grad)) / len(x) + 2 * _size(weight)))
-        return max(to_input, dx + _blocked(grad) + _moved(x) + _blocked(weight) + pad)
+    if func is _aten.convolution.default:
+        return _convolution(args, found)
+    if func is _aten.convolution_backward.default:
+        return _convolution_back(args, found)
     if func in (_aten.mkldnn_rnn_layer.default, _aten.mkldnn_rnn_layer_backward.default):
         return _recurrent(func, args, found)
     if func in _WIDENED and args[0].dtype in (torch.bfloat16, torch.float16):
         return 2 * _size(args[0])  # the sum is taken in float32
     return 0
+
+
+def _convolution(args: Sequence[Any], found: Tensor) -> int:
+    x, weight = args[0], args[1]
+    most = measured.convolution(args, found) if weight.dtype in _NARROW else None
+    if most is not None:
+        return most
+    if _has_no_kernel(weight.dtype):
+        return _unfolded(x, weight, found, args[3:9])
+    if _is_plain(weight):
+        return 0
+    copies = 2 if found.dtype is torch.bfloat16 else 1
+    return max(_moved(x) + _blocked(weight) + _blocked(found), _blocked(found) + copies * _size(found))
+
+
+def _convolution_back(args: Sequence[Any], found: Any) -> int:
+    grad, x, weight = args[:3]
+    most = measured.convolution_backward(args) if weight.dtype in _NARROW else None
+    if most is not None:
+        return most
+    if _has_no_kernel(weight.dtype):
+        return _unfolded_back(args, found)
+    if _is_plain(weight):
+        return 0
+    dx, copies = _size(x) if found[0] is not None else 0, 2 if x.dtype is torch.bfloat16 else 1
+    to_input = max(_blocked(grad) + _blocked(weight) + _blocked(x), _blocked(x) + copies * dx) if dx else 0
+    pad = 0 if x.dtype is not torch.bfloat16 else int(1.3 * ((_size(x) + _size(grad)) / len(x) + 2 * _size(weight)))
+    return max(to_input, dx + _blocked(grad) + _moved(x) + _blocked(weight) + pad)
 
 
 @cache
