@@ -160,13 +160,19 @@ def node_program() -> str | None:
 def wait_until_restored(page: Page) -> None:
     """Wait until a front end has restored its layout."""
     page.wait_for_function("window.jupyterapp && window.jupyterapp.restored", timeout=60_000)
-    page.evaluate("window.jupyterapp.restored")
+    page.evaluate("window.jupyterapp.restored.then(() => null)")
+
+
+def run_command(page: Page, name: str, **arguments: Any) -> None:
+    """Run a command of a front end and wait for its end; what it returns, often a widget, stays in the page."""
+    run = "([name, arguments]) => window.jupyterapp.commands.execute(name, arguments).then(() => null)"
+    page.evaluate(run, [name, arguments])
 
 
 def set_theme(page: Page, *, dark: bool) -> None:
     """Change the theme of JupyterLab."""
     theme = "JupyterLab Dark" if dark else "JupyterLab Light"
-    page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", theme)
+    run_command(page, "apputils:change-theme", theme=theme)
     page.wait_for_selector(f"body[data-jp-theme-light='{'false' if dark else 'true'}']", state="attached")
 
 

@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
-from lab import LabServer, axe_script, has_bundle, seed_many, seed_story, set_theme, start_server, wait_until_restored
+from lab import (
+    LabServer,
+    axe_script,
+    has_bundle,
+    run_command,
+    seed_many,
+    seed_story,
+    set_theme,
+    start_server,
+    wait_until_restored,
+)
 
 from nbops.store.workspace import Workspace
 
@@ -138,7 +148,7 @@ def open_panel() -> Callable[..., None]:
     """Open our panel by its command and wait for the first row."""
 
     def open_it(page: Page) -> None:
-        page.evaluate("window.jupyterapp.commands.execute('nbops:open-panel')")
+        run_command(page, "nbops:open-panel")
         page.wait_for_selector(".jp-nbops-Table-body [role=row] .jp-nbops-Chip", timeout=20_000)
 
     return open_it

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import nbformat
 import pytest
-from lab import LabServer, add_run, set_theme, wait_until_restored
+from lab import LabServer, add_run, run_command, set_theme, wait_until_restored
 
 from nbops.core.records import Run
 from nbops.store.workspace import Workspace
@@ -31,7 +31,6 @@ ACTIVE = """() => {
   const cell = widget && widget.content && widget.content.activeCell;
   return cell ? [widget.context.path, cell.model.id] : null;
 }"""
-OPEN_CELL = "([path, id]) => window.jupyterapp.commands.execute('nbops:open-cell', { path, id })"
 SET_SOURCE = """source => {
   window.jupyterapp.shell.currentWidget.content.activeCell.model.sharedModel.setSource(source);
 }"""
@@ -89,11 +88,11 @@ def ran(shared_page: Page, server: LabServer) -> Path:
     shared_page.goto(server.page("lab/workspaces/ran"))
     wait_until_restored(shared_page)
     path = "deep/train.ipynb"
-    shared_page.evaluate("path => window.jupyterapp.commands.execute('docmanager:open', { path })", path)
+    run_command(shared_page, "docmanager:open", path=path)
     shared_page.wait_for_function(READY, timeout=60_000)
-    shared_page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    run_command(shared_page, "notebook:run-all-cells")
     shared_page.wait_for_function(FAILED, timeout=60_000)
-    shared_page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    run_command(shared_page, "docmanager:save")
     return server.root / path
 
 
@@ -123,7 +122,7 @@ def open_run(page: Page, server: LabServer, name: str) -> Locator:
     opened = Workspace.open(server.workspace_path)
     run = next(run for run in opened.store.find(Run) if run.name == name)
     opened.close()
-    page.evaluate("id => window.jupyterapp.commands.execute('nbops:open-run', { id })", run.id)
+    run_command(page, "nbops:open-run", id=run.id)
     page.locator(".jp-nbops-Page h1", has_text=name).wait_for()
     return page.locator(".jp-nbops-Chart[data-metric=loss]")
 
@@ -234,7 +233,7 @@ def test_a_change_that_is_not_saved_counts_and_an_undone_one_does_not(
     chart.locator("svg").click(position=at_share(chart, 0.75))
     expect_active(front, "deep/train.ipynb", "second")
     for source, changed in (("pass", True), (SECOND, False)):
-        front.evaluate(OPEN_CELL, ["deep/train.ipynb", "second"])
+        run_command(front, "nbops:open-cell", path="deep/train.ipynb", id="second")
         expect_active(front, "deep/train.ipynb", "second")
         front.evaluate(SET_SOURCE, source)
         open_run(front, server, "two-cells")

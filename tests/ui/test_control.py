@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import nbformat
 import pytest
-from lab import LabServer, set_theme, wait_until_restored
+from lab import LabServer, run_command, set_theme, wait_until_restored
 
 from nbops.core.commands import Command
 from nbops.core.records import Run
@@ -94,7 +94,7 @@ def wait_for_steps(opened: Workspace, run: str, steps: int) -> None:
 
 
 def start(page: Page, path: str) -> None:
-    page.evaluate("path => window.jupyterapp.commands.execute('docmanager:open', { path })", path)
+    run_command(page, "docmanager:open", path=path)
     page.wait_for_function(READY, timeout=60_000)
     page.evaluate("() => void window.jupyterapp.commands.execute('notebook:run-all-cells')")
 
@@ -110,7 +110,7 @@ def test_pause_continue_and_stop_while_a_cell_runs(
     start(page, "train.ipynb")
     opened = Workspace.open(server.workspace_path)
     run = the_run(opened)
-    page.evaluate("id => window.jupyterapp.commands.execute('nbops:open-run', { id })", run.id)
+    run_command(page, "nbops:open-run", id=run.id)
     said(page, "Watched: Linear.")
     assert button(page, "Continue").get_attribute("aria-disabled") == "true"
 
@@ -169,7 +169,7 @@ def test_notebook_7_pauses_and_a_dead_kernel_does_not_answer(
     run = the_run(opened, but=next(iter(before), ""))
     page.goto(server.page("tree"))
     wait_until_restored(page)
-    page.evaluate("id => window.jupyterapp.commands.execute('nbops:open-run', { id })", run.id)
+    run_command(page, "nbops:open-run", id=run.id)
     said(page, "Watched: Linear.")
     button(page, "Pause").click()
     said(page, "Paused before step ")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import nbformat
 import pytest
-from lab import LabServer, set_theme, wait_until_restored
+from lab import LabServer, run_command, set_theme, wait_until_restored
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -49,9 +49,9 @@ def server(start_lab: Callable[..., LabServer], tmp_path_factory: pytest.TempPat
 def test_dropdowns_choose_and_a_click_lists_rows(page: Page, server: LabServer, screenshots: Path) -> None:
     page.goto(server.page("lab/workspaces/dive"))
     wait_until_restored(page)
-    page.evaluate("path => window.jupyterapp.commands.execute('docmanager:open', { path })", "dive.ipynb")
+    run_command(page, "docmanager:open", path="dive.ipynb")
     page.wait_for_function(READY, timeout=60_000)
-    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    run_command(page, "notebook:run-all-cells")
     first = page.locator(".widget-hbox .widget-button").first
     first.wait_for(timeout=60_000)
     assert page.locator(".nbops .name", has_text="data").count() == 1
@@ -70,7 +70,7 @@ def test_dropdowns_choose_and_a_click_lists_rows(page: Page, server: LabServer, 
     set_theme(page, dark=True)
     page.screenshot(path=screenshots / "dive-dark.png")
     set_theme(page, dark=False)
-    page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    run_command(page, "docmanager:save")
     page.wait_for_timeout(500)
     saved = json.loads((server.root / "dive.ipynb").read_text())
     (card, _) = saved["cells"][0]["outputs"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import nbformat
 import pytest
-from lab import LabServer, set_theme, wait_until_restored
+from lab import LabServer, run_command, set_theme, wait_until_restored
 
 from nbops.core.labelling import LabelSet
 from nbops.data.labels.keeping import read_labels
@@ -89,7 +89,7 @@ def open_notebook(page: Page, server: LabServer, name: str, source: str) -> None
     write(server.root / f"{name}.ipynb", source)
     page.goto(server.page(f"lab/workspaces/{name}"))
     wait_until_restored(page)
-    page.evaluate("path => window.jupyterapp.commands.execute('docmanager:open', { path })", f"{name}.ipynb")
+    run_command(page, "docmanager:open", path=f"{name}.ipynb")
     run_first(page)
 
 
@@ -137,7 +137,7 @@ def test_ten_items_by_keys_undo_and_the_page_loaded_again(front: tuple[Page, str
     expect_item(page, "review number 11")
     assert page.locator(f"{PAGE} .jp-nbops-Label-facts").inner_text() == "10 of 12 · 1 skipped · ada"
     assert page.evaluate(CELLS) == 2
-    page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    run_command(page, "docmanager:save")
     page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
     page.reload()
     page.wait_for_function(READY, timeout=60_000)
@@ -173,7 +173,7 @@ def test_keys_are_the_widgets_inside_and_the_notebooks_outside(
     expect_item(page, "review number 0")
     page.locator(PAGE).click(position={"x": 5, "y": 5})
     page.keyboard.press("Escape")
-    page.evaluate("window.jupyterapp.commands.execute('notebook:enter-command-mode')")
+    run_command(page, "notebook:enter-command-mode")
     page.keyboard.press("b")
     page.wait_for_function(f"() => ({CELLS})() === 3")
     assert answers(opened, "manners") == []

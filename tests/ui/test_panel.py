@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from lab import BASE_URL, LabServer, add_run, wait_until_restored
+from lab import BASE_URL, LabServer, add_run, run_command, wait_until_restored
 
 from nbops.data.overviews.overview import MEDIA_TYPE, Overview, Side
 from nbops.store.workspace import Workspace
@@ -48,7 +48,7 @@ def test_nothing_is_asked_before_the_panel_is_opened(page: Page, lab: LabServer,
     open_lab(page, lab)
     page.wait_for_timeout(500)
     assert [url for url in asked if "/nbops/api/" in url] == []
-    page.evaluate("window.jupyterapp.commands.execute('nbops:open-panel')")
+    run_command(page, "nbops:open-panel")
     page.wait_for_selector(ROWS)
     ours = [url for url in asked if "/nbops/api/" in url]
     assert ours
@@ -144,7 +144,7 @@ def test_a_new_run_and_its_metric_appear_by_themselves(
         written.log(run.id, step, {"loss": 0.8125 / (step + 1)})
     written.flush()
     page.wait_for_selector(".jp-nbops-Chart[data-metric=loss] .jp-nbops-Line path")
-    page.evaluate("window.jupyterapp.commands.execute('application:close-all')")
+    run_command(page, "application:close-all")
     written.store.delete(type(run), run.id)
     page.wait_for_function("() => !document.body.innerText.includes('just-started')")
 
@@ -239,7 +239,7 @@ def test_a_hidden_panel_asks_nothing(
 ) -> None:
     open_lab(page, lab)
     open_panel(page)
-    page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
+    run_command(page, "application:toggle-left-area")
     page.wait_for_selector(".jp-nbops-Panel", state="hidden")
     page.wait_for_timeout(300)
     asked: list[str] = []
@@ -247,14 +247,14 @@ def test_a_hidden_panel_asks_nothing(
     run = add_run(written, "unseen")
     page.wait_for_timeout(1_200)
     assert [url for url in asked if "/nbops/api/" in url] == []
-    page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
+    run_command(page, "application:toggle-left-area")
     expect_text(page, f"{ROWS}[aria-rowindex='2']", "unseen")
     written.store.delete(type(run), run.id)
 
 
 def test_an_unknown_run_is_told_in_two_lines(page: Page, lab: LabServer, open_lab: Open) -> None:
     open_lab(page, lab)
-    page.evaluate("window.jupyterapp.commands.execute('nbops:open-run', { id: 'run_none' })")
+    run_command(page, "nbops:open-run", id="run_none")
     expect_text(page, ".jp-nbops-Page .jp-nbops-Fault", "no run 'run_none'")
 
 
@@ -263,7 +263,7 @@ def test_a_server_without_the_extension_is_told_inside_the_panel(
 ) -> None:
     server = start_lab(extension=False)
     open_lab(page, server)
-    page.evaluate("window.jupyterapp.commands.execute('nbops:open-panel')")
+    run_command(page, "nbops:open-panel")
     expect_text(page, ".jp-nbops-Fault", "server extension is not loaded")
     assert "jupyter server extension enable nbops" in page.locator(".jp-nbops-Fault").first.inner_text()
     assert page.locator(".jp-Dialog").count() == 0
@@ -276,7 +276,7 @@ def test_another_version_of_the_interface_is_told_inside_the_panel(
     body = {"api_version": theirs, "version": "9", "workspace": "", "exists": True}
     page.route("**/nbops/api/v1/info*", lambda route: route.fulfill(json=body))
     open_lab(page, lab)
-    page.evaluate("window.jupyterapp.commands.execute('nbops:open-panel')")
+    run_command(page, "nbops:open-panel")
     expect_text(page, ".jp-nbops-Panel > .jp-nbops-Fault", f"the server version {theirs}")
     expect_text(page, ".jp-nbops-Panel > .jp-nbops-Fault", advice)
 
@@ -303,13 +303,13 @@ def test_the_foot_names_the_role_and_why_only_reading_is_answered(
     config = server.workspace_path / "config.toml"
     config.write_text('[roles]\nanna = "approver"\n')
     open_lab(page, server)
-    page.evaluate("window.jupyterapp.commands.execute('nbops:open-panel')")
+    run_command(page, "nbops:open-panel")
     expect_text(page, ".jp-nbops-Panel-foot .jp-nbops-Role", "viewer")
     role = page.locator(".jp-nbops-Role")
     assert re.fullmatch("You are .+ here: viewer", role.get_attribute("title") or "")
     config.write_text("# no roles any more\n")
     for _ in range(2):  # a panel that is shown again asks again
-        page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
+        run_command(page, "application:toggle-left-area")
     expect_text(page, ".jp-nbops-Role[data-tone=warn]", "viewer")
     assert role.inner_text() == "! viewer"
     assert "[roles] has gone" in (role.get_attribute("title") or "")
@@ -323,7 +323,7 @@ def test_an_empty_workspace_shows_what_to_type(
 ) -> None:
     server = start_lab()
     open_lab(page, server)
-    page.evaluate("window.jupyterapp.commands.execute('nbops:open-panel')")
+    run_command(page, "nbops:open-panel")
     expect_text(page, ".jp-nbops-Empty", "with nb.run(")
     page.screenshot(path=screenshots / "panel-empty.png")
     assert not server.workspace_path.exists()
@@ -351,7 +351,7 @@ def test_pictures_and_accessibility(
         page.wait_for_timeout(300)
         page.screenshot(path=screenshots / f"run-{run}-{name}.png")
         assert axe(page, ".jp-nbops-RunPage:not(.lm-mod-hidden)") == []
-        page.evaluate("window.jupyterapp.commands.execute('application:close-all')")
+        run_command(page, "application:close-all")
     page.get_by_label("Filter runs").fill("metrics.acc >")
     expect_text(page, ".jp-nbops-Filter .jp-nbops-Fault", "cannot parse")
     assert axe(page, "#nbops-panel") == []
@@ -390,7 +390,7 @@ def test_narrow_and_wide(page: Page, lab: LabServer, open_lab: Open, open_panel:
 def test_notebook_7_shows_panel_and_run(page: Page, lab: LabServer, screenshots: Path) -> None:
     page.goto(lab.page("tree"))
     wait_until_restored(page)
-    page.evaluate("window.jupyterapp.commands.execute('nbops:open-panel')")
+    run_command(page, "nbops:open-panel")
     page.wait_for_selector(f"{ROWS} .jp-nbops-Chip")
     page.locator(ROWS, has_text="digits-lr-0.5").first.click()
     expect_text(page, ".jp-nbops-Page h1", "digits-lr-0.5")

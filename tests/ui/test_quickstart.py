@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import nbformat
 import pytest
-from lab import LabServer
+from lab import LabServer, run_command
 
 from nbops.core.records import Endpoint, Run
 from nbops.store.workspace import Workspace
@@ -25,8 +25,6 @@ pytestmark = [
 
 NOTEBOOK = Path(__file__).parents[2] / "example_notebooks" / "01_quickstart.ipynb"
 Open = Callable[..., None]
-SHOW = "path => window.jupyterapp.commands.execute('docmanager:open', { path })"
-COMMAND = "name => window.jupyterapp.commands.execute(name)"
 # The model of the open notebook: [[source, execution_count, error name] …] of its code cells.
 STATES = """() => {
   const cells = [...window.jupyterapp.shell.currentWidget.content.model.cells].filter(c => c.type === 'code');
@@ -54,7 +52,7 @@ def server(start_lab: Callable[..., LabServer], tmp_path_factory: pytest.TempPat
 
 
 def open_notebook(page: Page, name: str) -> None:
-    page.evaluate(SHOW, name)
+    run_command(page, "docmanager:open", path=name)
     page.wait_for_function(READY, timeout=60_000)
 
 
@@ -68,8 +66,8 @@ def test_the_quickstart_runs_and_its_run_appears(
     page.set_viewport_size({"width": 1600, "height": 1000})
     open_lab(page, server)
     open_notebook(page, NOTEBOOK.name)
-    page.evaluate(COMMAND, "nbops:open-panel")
-    page.evaluate(COMMAND, "notebook:run-all-cells")
+    run_command(page, "nbops:open-panel")
+    run_command(page, "notebook:run-all-cells")
 
     row = page.locator(".jp-nbops-Table-body [role=row]").filter(has_text="digits-cnn")
     row.first.wait_for(timeout=120_000)
@@ -92,7 +90,7 @@ def test_the_quickstart_runs_and_its_run_appears(
     page.locator(".jp-OutputArea", has_text="digits-cnn").first.scroll_into_view_if_needed()
     page.wait_for_timeout(500)
     page.screenshot(path=str(screenshots / "quickstart-light.png"))
-    page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
+    run_command(page, "apputils:change-theme", theme="JupyterLab Dark")
     page.wait_for_selector("body[data-jp-theme-light='false']", state="attached")
     page.wait_for_timeout(500)
     page.screenshot(path=str(screenshots / "quickstart-dark.png"))
@@ -109,7 +107,7 @@ def test_the_quickstart_runs_and_its_run_appears(
 def test_a_failing_run_cell_stops_run_all(page: Page, server: LabServer, open_lab: Open, screenshots: Path) -> None:
     open_lab(page, server)
     open_notebook(page, "failing.ipynb")
-    page.evaluate(COMMAND, "notebook:run-all-cells")
+    run_command(page, "notebook:run-all-cells")
     page.wait_for_function(f"() => ({STATES})().some(c => c[2])", timeout=60_000)
     page.wait_for_function(READY, timeout=60_000)
     assert [(count, error) for _, count, error in states(page)] == [(1, ""), (2, "ZeroDivisionError"), (None, "")]

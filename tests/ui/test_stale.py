@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import nbformat
 import pytest
-from lab import LabServer, set_theme, wait_until_restored
+from lab import LabServer, run_command, set_theme, wait_until_restored
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -45,12 +45,9 @@ RAN = """count => {
   const cells = window.jupyterapp.shell.currentWidget.content.widgets;
   return cells.at(-1).model.executionCount >= count;
 }"""
-RUN_ALL = "window.jupyterapp.commands.execute('notebook:run-all-cells')"
-SAVE = "window.jupyterapp.commands.execute('docmanager:save')"
 RESTART = """async () => {
   await window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart();
 }"""
-OPEN = "path => window.jupyterapp.commands.execute('docmanager:open', { path })"
 BUMP = (
     "import json, numpy as np, pandas as pd, nbops as nb\n"
     "rows = json.load(open('rows.json'))\nnb.snapshot(pd.DataFrame({'price': np.arange(float(rows))}), 'sales')"
@@ -83,9 +80,9 @@ def test_a_bump_elsewhere_puts_a_badge_on_exactly_the_dependent_cells(
 ) -> None:
     page.goto(server.page("lab/workspaces/stale"))
     wait_until_restored(page)
-    page.evaluate(OPEN, "deep/eda.ipynb")
+    run_command(page, "docmanager:open", path="deep/eda.ipynb")
     page.wait_for_function(READY, timeout=60_000)
-    page.evaluate(RUN_ALL)
+    run_command(page, "notebook:run-all-cells")
     page.wait_for_function(RAN, arg=len(CELLS), timeout=60_000)
     page.wait_for_timeout(2_500)  # the last look after a run
     expect_badges(page, [])
@@ -93,7 +90,7 @@ def test_a_bump_elsewhere_puts_a_badge_on_exactly_the_dependent_cells(
     expect_badges(page, DEPENDENT)
     badge = page.locator("[data-windowed-list-index], .jp-Cell").locator(".jp-nbops-Stale").first
     assert badge.inner_text().splitlines()[0] == "! made from sales v1; v2 is newest"
-    page.evaluate("window.jupyterapp.commands.execute('notebook:move-cursor-up')")
+    run_command(page, "notebook:move-cursor-up")
     page.screenshot(path=screenshots / "stale-light.png")
     assert axe(page, ".jp-nbops-Stale") == []
     set_theme(page, dark=True)
@@ -102,7 +99,7 @@ def test_a_bump_elsewhere_puts_a_badge_on_exactly_the_dependent_cells(
     set_theme(page, dark=False)
 
     # they survive the kernel and the page
-    page.evaluate(SAVE)
+    run_command(page, "docmanager:save")
     page.evaluate(RESTART)
     page.reload()
     wait_until_restored(page)
@@ -121,12 +118,12 @@ def test_notebook_7_shows_them_and_one_click_runs_what_is_needed(
     expect_badges(page, DEPENDENT)
     page.screenshot(path=screenshots / "stale-notebook7.png")
     page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex = 0")
-    page.evaluate("window.jupyterapp.commands.execute('notebook:run-cell')")  # the kernel is a new one
+    run_command(page, "notebook:run-cell")  # the kernel is a new one
     cell = page.locator(".jp-Cell", has_text="float(cheap.price.sum())")
     cell.get_by_role("button", name="Run again").click()
     expect_badges(page, ["card", "over"])  # the data was read again, and of what depends on it only what was asked for
     expect(cell.locator(".jp-OutputArea-output")).to_have_text("190.0", timeout=30_000)
-    page.evaluate("window.jupyterapp.commands.execute('nbops:run-stale-cells')")
+    run_command(page, "nbops:run-stale-cells")
     expect_badges(page, [])
 
 
@@ -137,9 +134,9 @@ def test_a_server_without_the_extension_leaves_notebooks_alone(page: Page, start
     nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), plain.root / "a.ipynb")
     page.goto(plain.page("lab/workspaces/plain"))
     wait_until_restored(page)
-    page.evaluate(OPEN, "a.ipynb")
+    run_command(page, "docmanager:open", path="a.ipynb")
     page.wait_for_function(READY, timeout=60_000)
-    page.evaluate(RUN_ALL)
+    run_command(page, "notebook:run-all-cells")
     page.wait_for_function(RAN, arg=1, timeout=60_000)
     page.wait_for_timeout(1_000)
     assert page.evaluate(BADGES) == []
