@@ -6,7 +6,7 @@ What a check is stands in `leaf`, the checks that ship in `checks`; rules that a
 from __future__ import annotations
 
 import inspect
-import time
+import time as clock
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -20,11 +20,12 @@ from nbops.data.columns import Frame
 from nbops.data.datasets import find_dataset, is_reference, known_dataset, read_data
 from nbops.data.frames import read
 from nbops.data.hashed import Hashed
-from nbops.data.leaf import LEAKS, Check, Located, Sample, checks, result
+from nbops.data.leaf import LEAKS, SERIES, Check, Located, Sample, checks, result
 from nbops.data.profiles.profile import Profile
 from nbops.data.profiling import profile_frame
 from nbops.data.rules.base import Rule
 from nbops.data.rules.judging import judge_all
+from nbops.data.series.lines import lines_of
 from nbops.data.suite import Suite
 from nbops.store.context import current_cell_id, current_run
 from nbops.store.using import note_used
@@ -37,8 +38,9 @@ Chosen = list[tuple[str, Check, dict[str, Any]]]
 
 
 def check(
-    data: Any, *, suite: Wanted | None = None, baseline: Any = None, label: Any = None, name: str = "",
-    environment: str = "", on_fail: Literal["report", "raise"] = "report",
+    data: Any, *, suite: Wanted | None = None, baseline: Any = None, label: Any = None, time: str | None = None,
+    series: str | Sequence[str] | None = None, name: str = "", environment: str = "",
+    on_fail: Literal["report", "raise"] = "report",
 ) -> CheckReport:  # fmt: skip
     """Check data, record the report and return it.
 
@@ -53,6 +55,9 @@ def check(
         What to compare with: a snapshot, its name (``"digits"``, ``"digits/1"``), a profile, or data.
     label : str or array, optional
         Name of the label column, or the labels: [rows]. ``y`` of ``(X, y)`` if None.
+    time, series : str, optional
+        The column of when a row happened, and the column (or columns) that tells series apart: the checks of series in
+        time run as well.
     name : str, optional
         Name of the report; ``dataset/version`` if the data was snapshotted, else ``data``.
     environment : str, optional
@@ -76,8 +81,9 @@ def check(
     """
     check_on_fail(on_fail)
     chosen = chosen_checks(suite, environment)
-    started = time.perf_counter()
+    started = clock.perf_counter()
     sample = _sample(data, baseline=baseline, label=label)
+    chosen = _in_time(chosen, sample, time, series, add=suite is None)
     dataset = known_dataset(workspace(), Hashed(sample.frame))
     if dataset is not None and not is_reference(data):
         note_used(dataset, data)
@@ -99,12 +105,12 @@ def run_checks(
     results = [one.plain() if isinstance(one, Located) else one for one in found]
     report = CheckReport(
         id=new_id(CheckReport.prefix),
-        created_at=time.time(),
+        created_at=clock.time(),
         name=name,
         status=_worst(results),
         rows=sample.rows,
         columns=len(sample.columns),
-        duration_s=time.perf_counter() - started,
+        duration_s=clock.perf_counter() - started,
         results=results,
         dataset=dataset.id if dataset else None,
         parent=current_run(), cell_id=current_cell_id(),
@@ -129,6 +135,20 @@ def _sample(data: Any, *, baseline: Any, label: Any) -> Sample:
     return Sample(frame, *_baseline(baseline))
 
 
+def _in_time(
+    chosen: Chosen, sample: Sample, time: str | None, series: str | Sequence[str] | None, *, add: bool
+) -> Chosen:
+    """Tell the checks of series what the columns are, and add them where none was chosen; refuse unknown columns."""
+    if time is None:
+        if series is not None:
+            raise InvalidInput(f"series is {series!r}, but no time is given", hint='Pass time="date" as well.')
+        return chosen
+    lines_of(sample.frame, time, series)
+    given = {"time": time, **({"series": series} if series else {})}
+    added: Chosen = [(name, checks[name], {}) for name in SERIES] if add else []
+    return [(name, leaf, {**given, **own} if name in SERIES else own) for name, leaf, own in [*chosen, *added]]
+
+
 def _keep(ws: Workspace, report: CheckReport) -> None:
     """Write the report, its event and its links."""
     links = []
@@ -142,7 +162,7 @@ def _keep(ws: Workspace, report: CheckReport) -> None:
 def chosen_checks(suite: Wanted | None, environment: str = "") -> Chosen:
     """Return name, function and thresholds of each check to run; refuse what is unknown before anything runs."""
     if suite is None:
-        return [(name, checks[name], {}) for name in checks if name not in LEAKS]
+        return [(name, checks[name], {}) for name in checks if name not in (*LEAKS, *SERIES)]
     if isinstance(suite, str | Rule):
         suite = [suite]
     if isinstance(suite, Suite):

@@ -33,6 +33,9 @@ LEAKS = (
     "moved-rows",
 )
 
+# They need to know when a row happened, so they run where nb.check is given `time`.
+SERIES = ("time-order", "time-gaps", "frozen-values", "spikes", "level-shift", "series-ends", "look-ahead")
+
 _HERE = "nbops.data.checks"
 checks: Registry[Check] = Registry(
     "check",
@@ -44,7 +47,7 @@ checks: Registry[Check] = Registry(
         f"{_HERE}.mixed_types",
         f"{_HERE}.outside_baseline",
         f"{_HERE}.label_imbalance",
-        *(f"{_HERE}.{name.replace('-', '_')}" for name in LEAKS),
+        *(f"{_HERE}.{name.replace('-', '_')}" for name in (*LEAKS, *SERIES)),
         f"{_HERE}.mixed_nulls",
         f"{_HERE}.string_mismatch",
         f"{_HERE}.special_characters",

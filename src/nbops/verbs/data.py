@@ -41,6 +41,8 @@ def snapshot(
              completes="tables"),
     argument("--baseline", "what to compare with: a variable, or a dataset", completes="tables", values="DATA"),
     argument("--label", "the label column", values="COLUMN"),
+    argument("--time", "the column of when a row happened: series in time are checked as well", values="COLUMN"),
+    argument("--series", "column that tells series apart; may be repeated", form="list", values="COLUMN"),
     argument("--suite", "rules: a variable that holds a suite, or a YAML file", completes="variables", values="SUITE"),
     argument("--environment", "where the data is used: rules for other environments are skipped", values="NAME"),
     argument("--only", "run only this check; may be repeated", form="list", completes="checks", values="CHECK"),
@@ -48,8 +50,8 @@ def snapshot(
     examples=("%mlops check df", "%mlops check df --baseline digits/1 --label target", "%mlops check digits/2"),
 )  # fmt: skip
 def check(
-    call: Call, *, data: str, baseline: str | None, label: str | None, suite: str | None, environment: str | None,
-    only: list[str], name: str | None,
+    call: Call, *, data: str, baseline: str | None, label: str | None, time: str | None, series: list[str],
+    suite: str | None, environment: str | None, only: list[str], name: str | None,
 ) -> Any:  # fmt: skip
     """Run the data checks, or the rules of a suite, on a table."""
     table = table_of(call, data)
@@ -59,7 +61,14 @@ def check(
 
     rules = suite_of(call, suite) if suite is not None else only or None
     return check_table(
-        table, suite=rules, baseline=reference, label=label, name=name or "", environment=environment or ""
+        table,
+        suite=rules,
+        baseline=reference,
+        label=label,
+        time=time,
+        series=series or None,
+        name=name or "",
+        environment=environment or "",
     )
 
 
