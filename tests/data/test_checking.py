@@ -13,7 +13,7 @@ import pytest
 import nbops as nb
 from nbops.core.errors import CheckFailed, InvalidInput, NotFound
 from nbops.core.records import CheckReport, CheckResult, Link, Verdict
-from nbops.data.leaf import LEAKS, SERIES, Sample, judged, percent, result
+from nbops.data.leaf import IMAGES, LEAKS, SERIES, Sample, judged, percent, result
 from nbops.store.context import inside_run
 from nbops.store.workspace import Workspace
 
@@ -23,7 +23,7 @@ SHIPPED = [
     "missing-values", "mixed-nulls", "mixed-types", "outlier-rows", "outside-baseline", "personal-data",
     "row-count-change", "special-characters", "string-length-out-of-bounds", "string-mismatch", "unit-change",
 ]  # fmt: skip
-ALL = sorted([*SHIPPED, *LEAKS, *SERIES])
+ALL = sorted([*SHIPPED, *LEAKS, *SERIES, *IMAGES])
 GOOD = pd.DataFrame({"a": range(10), "b": list("abcdefghij")})
 BAD = GOOD.assign(a=[None] * 9 + [1.0], b=["x"] * 10)
 

@@ -14,7 +14,7 @@ import pytest
 import nbops as nb
 from nbops.core.errors import InvalidInput
 from nbops.data import expect
-from nbops.data.leaf import LEAKS, SERIES
+from nbops.data.leaf import IMAGES, LEAKS, SERIES
 from nbops.data.rules.base import Rule
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "data-checks-parity.md"
@@ -94,7 +94,7 @@ def test_each_name_on_the_page_is_there_and_each_check_is_on_it() -> None:
     assert [name for name in named if not is_known(name)] == []
     assert not is_known("in-rang")
     shipped = {name for name in nb.checks if nb.checks[name].__module__.startswith("nbops.")}
-    alone = {"date-in-the-future", "date-order", "target-leakage", "label-conflicts", "moved-rows", *SERIES}
+    alone = {"date-in-the-future", "date-order", "target-leakage", "label-conflicts", "moved-rows", *SERIES, *IMAGES}
     assert shipped - set(named) == alone, "what no peer has"
 
 

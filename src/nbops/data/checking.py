@@ -9,18 +9,23 @@ import inspect
 import time as clock
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from nbops.core.errors import CheckFailed, InvalidInput, did_you_mean
 from nbops.core.ids import new_id
+from nbops.core.query import Compare, Field
 from nbops.core.records import CheckReport, CheckResult, Dataset, Link, Verdict, replace
 from nbops.data.columns import Frame
+from nbops.data.contents import newest
 from nbops.data.datasets import find_dataset, is_reference, known_dataset, read_data
+from nbops.data.folders.scanning import is_folder
 from nbops.data.frames import read
 from nbops.data.hashed import Hashed
-from nbops.data.leaf import LEAKS, SERIES, Check, Located, Sample, checks, result
+from nbops.data.images.folders import read_pictures
+from nbops.data.leaf import IMAGES, LEAKS, SERIES, Check, Located, Sample, checks, result
 from nbops.data.profiles.profile import Profile
 from nbops.data.profiling import profile_frame
 from nbops.data.rules.base import Rule
@@ -47,12 +52,13 @@ def check(
     Parameters
     ----------
     data
-        What `nb.snapshot` takes; or a dataset (``"digits"``, ``"digits/2"``) whose data is stored.
+        What `nb.snapshot` takes; or a dataset (``"digits"``, ``"digits/2"``) whose data is stored. Of a folder, the
+        pictures in it are checked, with the first folder of their path as the label.
     suite : Suite, list or mapping, optional
         Rules (`nb.Suite`, or a list of them); or names or functions of checks, or names with thresholds:
         ``{"missing-values": {"max_share": 0.05}}``. If None, all checks but those that look for leaks; see `nb.leaks`.
     baseline : Dataset, str, Profile or data, optional
-        What to compare with: a snapshot, its name (``"digits"``, ``"digits/1"``), a profile, or data.
+        What to compare with: a snapshot, its name (``"digits"``, ``"digits/1"``), a profile, data, or a folder.
     label : str or array, optional
         Name of the label column, or the labels: [rows]. ``y`` of ``(X, y)`` if None.
     time, series : str, optional
@@ -82,6 +88,12 @@ def check(
     check_on_fail(on_fail)
     chosen = chosen_checks(suite, environment)
     started = clock.perf_counter()
+    if _is_pictures(data):
+        if suite is None:
+            chosen = [(one, checks[one], {}) for one in (*IMAGES, "label-imbalance")]
+        sample, dataset = _sample_of_pictures(data, baseline=baseline, label=label)
+        name = name or (f"{dataset.name}/{dataset.version}" if dataset else Path(data).resolve().name)
+        return run_checks(sample, chosen, name=name, on_fail=on_fail, dataset=dataset, started=started)
     sample = _sample(data, baseline=baseline, label=label)
     chosen = _in_time(chosen, sample, time, series, add=suite is None)
     dataset = known_dataset(workspace(), Hashed(sample.frame))
@@ -149,6 +161,30 @@ def _in_time(
     return [(name, leaf, {**given, **own} if name in SERIES else own) for name, leaf, own in [*chosen, *added]]
 
 
+def _is_pictures(data: Any) -> bool:
+    """Return whether a folder is meant; a bare name that a dataset has is the dataset."""
+    if not is_folder(data):
+        return False
+    is_name = isinstance(data, str) and not Path(data).is_absolute() and len(Path(data).parts) == 1
+    if not is_name or data.endswith(("/", "\\")):
+        return True
+    return newest(workspace(), Compare(Field("name"), "==", data)) is None
+
+
+def _sample_of_pictures(data: Any, *, baseline: Any, label: Any) -> tuple[Sample, Dataset | None]:
+    """Return the pictures of a folder as a sample, and the newest dataset that is this folder."""
+    if label is not None:
+        raise InvalidInput("a folder of pictures has its labels in its folders", hint="Leave label out.")
+    if baseline is not None and not is_folder(baseline):
+        raise InvalidInput(f"the baseline of a folder is a folder, not a {type(baseline).__name__}",
+                           hint='Pass its path: baseline="train/".')  # fmt: skip
+    ws = workspace()
+    cache = ws.path / "cache" / "folders"
+    frame, found = read_pictures(data, cache=cache)
+    other = None if baseline is None else read_pictures(baseline, cache=cache)[0]
+    return Sample(frame, reference=other), newest(ws, Compare(Field("digest"), "==", found.digest))
+
+
 def _keep(ws: Workspace, report: CheckReport) -> None:
     """Write the report, its event and its links."""
     links = []
@@ -162,7 +198,7 @@ def _keep(ws: Workspace, report: CheckReport) -> None:
 def chosen_checks(suite: Wanted | None, environment: str = "") -> Chosen:
     """Return name, function and thresholds of each check to run; refuse what is unknown before anything runs."""
     if suite is None:
-        return [(name, checks[name], {}) for name in checks if name not in (*LEAKS, *SERIES)]
+        return [(name, checks[name], {}) for name in checks if name not in (*LEAKS, *SERIES, *IMAGES)]
     if isinstance(suite, str | Rule):
         suite = [suite]
     if isinstance(suite, Suite):

@@ -35,6 +35,16 @@ LEAKS = (
 
 # They need to know when a row happened, so they run where nb.check is given `time`.
 SERIES = ("time-order", "time-gaps", "frozen-values", "spikes", "level-shift", "series-ends", "look-ahead")
+# They look at folders of pictures.
+IMAGES = (
+    "image-unreadable",
+    "image-duplicates",
+    "image-duplicates-across",
+    "image-size",
+    "image-exposure",
+    "image-mode",
+    "image-shift",
+)
 
 _HERE = "nbops.data.checks"
 checks: Registry[Check] = Registry(
@@ -47,7 +57,7 @@ checks: Registry[Check] = Registry(
         f"{_HERE}.mixed_types",
         f"{_HERE}.outside_baseline",
         f"{_HERE}.label_imbalance",
-        *(f"{_HERE}.{name.replace('-', '_')}" for name in (*LEAKS, *SERIES)),
+        *(f"{_HERE}.{name.replace('-', '_')}" for name in (*LEAKS, *SERIES, *IMAGES)),
         f"{_HERE}.mixed_nulls",
         f"{_HERE}.string_mismatch",
         f"{_HERE}.special_characters",

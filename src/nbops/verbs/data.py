@@ -37,9 +37,10 @@ def snapshot(
 
 @verb(
     "check",
-    argument("data", "a variable of the notebook, or a dataset whose data is stored: name or name/version",
-             completes="tables"),
-    argument("--baseline", "what to compare with: a variable, or a dataset", completes="tables", values="DATA"),
+    argument("data", "a variable of the notebook, a dataset whose data is stored (name or name/version), or the path of"
+             " a folder of pictures", completes="tables"),
+    argument("--baseline", "what to compare with: a variable, a dataset, or a folder", completes="tables",
+             values="DATA"),
     argument("--label", "the label column", values="COLUMN"),
     argument("--time", "the column of when a row happened: series in time are checked as well", values="COLUMN"),
     argument("--series", "column that tells series apart; may be repeated", form="list", values="COLUMN"),
@@ -47,15 +48,16 @@ def snapshot(
     argument("--environment", "where the data is used: rules for other environments are skipped", values="NAME"),
     argument("--only", "run only this check; may be repeated", form="list", completes="checks", values="CHECK"),
     argument("--name", "what to call the report"),
-    examples=("%mlops check df", "%mlops check df --baseline digits/1 --label target", "%mlops check digits/2"),
+    examples=("%mlops check df", "%mlops check df --baseline digits/1 --label target", "%mlops check digits/2",
+              "%mlops check photos/ --baseline photos-of-march/"),
 )  # fmt: skip
 def check(
     call: Call, *, data: str, baseline: str | None, label: str | None, time: str | None, series: list[str],
     suite: str | None, environment: str | None, only: list[str], name: str | None,
 ) -> Any:  # fmt: skip
     """Run the data checks, or the rules of a suite, on a table."""
-    table = table_of(call, data)
-    reference = table_of(call, baseline) if baseline is not None else None
+    table = _table_or_folder(call, data)
+    reference = _table_or_folder(call, baseline) if baseline is not None else None
     from nbops.data.checking import check as check_table
     from nbops.verbs.learning import suite_of
 
@@ -70,6 +72,18 @@ def check(
         name=name or "",
         environment=environment or "",
     )
+
+
+def _table_or_folder(call: Call, name: str) -> Any:
+    """Return what `table_of` does, or the path of a folder that neither a variable nor a dataset is called like."""
+    from nbops.core.errors import NbopsError
+
+    try:
+        return table_of(call, name)
+    except NbopsError:
+        if Path(name).is_dir():
+            return Path(name)
+        raise
 
 
 def table_of(call: Call, name: str) -> Any:
