@@ -18,10 +18,11 @@ from nbops.store.context import inside_run
 from nbops.store.workspace import Workspace
 
 SHIPPED = [
-    "conflicting-labels", "constant-column", "date-in-the-future", "date-order", "duplicate-rows",
-    "feature-feature-correlation", "feature-label-correlation", "identifier-in-features", "label-imbalance",
-    "missing-values", "mixed-nulls", "mixed-types", "outlier-rows", "outside-baseline", "personal-data",
-    "row-count-change", "special-characters", "string-length-out-of-bounds", "string-mismatch", "unit-change",
+    "broken-text", "conflicting-labels", "constant-column", "cut-text", "date-in-the-future", "date-order",
+    "duplicate-rows", "feature-feature-correlation", "feature-label-correlation", "identifier-in-features",
+    "label-imbalance", "missing-values", "mixed-nulls", "mixed-types", "near-duplicate-texts", "outlier-rows",
+    "outside-baseline", "personal-data", "row-count-change", "special-characters", "string-length-out-of-bounds",
+    "string-mismatch", "text-shift", "unit-change",
 ]  # fmt: skip
 ALL = sorted([*SHIPPED, *LEAKS, *SERIES, *IMAGES])
 GOOD = pd.DataFrame({"a": range(10), "b": list("abcdefghij")})
@@ -113,7 +114,7 @@ def test_a_suite_chooses_checks_and_thresholds(workspace: Workspace) -> None:
     [
         (["missing-value"], NotFound, "no check 'missing-value'\nDid you mean 'missing-values'"),
         ({"missing-values": {"max_shar": 1}}, InvalidInput, "no threshold 'max_shar'\nDid you mean 'max_share'"),
-        ([], InvalidInput, "the suite is empty\nName some of: conflicting-labels"),
+        ([], InvalidInput, "the suite is empty\nName some of: broken-text"),
     ],
 )
 def test_a_wrong_suite_is_refused_before_anything_runs(

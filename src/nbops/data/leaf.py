@@ -72,6 +72,10 @@ checks: Registry[Check] = Registry(
         f"{_HERE}.unit_change",
         f"{_HERE}.row_count_change",
         f"{_HERE}.personal_data",
+        f"{_HERE}.broken_text",
+        f"{_HERE}.cut_text",
+        f"{_HERE}.near_duplicate_texts",
+        f"{_HERE}.text_shift",
     ),
 )
 

@@ -62,13 +62,14 @@ def near_texts(train: Frame, test: Frame, names: list[str]) -> Mask | None:
     if not long:
         return None
     plain = [
-        spread_of(identities([_plain(frame.column(name)) for name in long], frame.rows)) for frame in (train, test)
+        spread_of(identities([letters_only(frame.column(name)) for name in long], frame.rows))
+        for frame in (train, test)
     ]
     exact = [spread_of(identities([frame.column(name) for name in long], frame.rows)) for frame in (train, test)]
     return found_in(plain[1], plain[0]) & ~found_in(exact[1], exact[0])
 
 
-def _plain(column: Column) -> Column:
+def letters_only(column: Column) -> Column:
     """Return texts without anything but letters and digits, in lower case; other alphabets stay as they are."""
     assert column.offsets is not None  # noqa: S101 (a text column has them)
     keep = np.arange(256, dtype=np.uint8)
