@@ -100,6 +100,7 @@ def test_each_name_on_the_page_is_there_and_each_check_is_on_it() -> None:
         "target-leakage",
         "label-conflicts",
         "moved-rows",
+        "fit-before-split",
         "broken-text",
         "cut-text",
         "near-duplicate-texts",

@@ -31,6 +31,7 @@ LEAKS = (
     "id-leakage",
     "label-conflicts",
     "moved-rows",
+    "fit-before-split",
 )
 
 # They need to know when a row happened, so they run where nb.check is given `time`.

@@ -52,19 +52,26 @@ def split(
     argument("--group", "column of what must be on one side only; may be repeated", form="list", values="COLUMN"),
     argument("--time", "when a row happened; twice for begin and end", form="list", values="COLUMN"),
     argument("--split", "an earlier split, by name: no row may have moved since", values="NAME"),
+    argument(
+        "--fitted",
+        "a fitted scaler, imputer, pipeline …: a variable; may be repeated",
+        form="list",
+        completes="variables",
+        values="VARIABLE",
+    ),
     argument("--only", "run only this check; may be repeated", form="list", completes="checks", values="CHECK"),
     examples=("%mlops leaks train test --label y", "%mlops leaks train test --group patient --time date"),
     is_notebook_only=True,
 )
 def leaks(
     call: Call, *, train: str, test: str, label: str | None, group: list[str], time: list[str], split: str | None,
-    only: list[str],
+    fitted: list[str], only: list[str],
 ) -> Any:  # fmt: skip
     """Look for leaks between train and test."""
     from nbops.data.leakage.finding import leaks as look
 
     return look(call.variable(train), call.variable(test), label=label, group=group or None, time=time or None,
-                split=split, suite=only or None)  # fmt: skip
+                split=split, fitted=[call.variable(name) for name in fitted] or None, suite=only or None)  # fmt: skip
 
 
 def _size(word: str) -> Any:

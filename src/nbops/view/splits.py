@@ -67,6 +67,9 @@ def _proof(record: SplitRecord) -> list[tuple[Any, ...]]:
             rows.append(
                 (f"{_sign(False)} strata without test", f"{found['without_test']:,}", "too small for a test row")
             )
+    if "learned_before" in proof:
+        said = proof["learned_before"]
+        rows.append((f"{_sign(False)} learned before the split", plural(len(said), "statement"), "; ".join(said)))
     if "since" in proof:
         since = proof["since"]
         rows.append(_line("rows moved", since["moved"], f"of {since['known']:,} known from the split before",

@@ -17,13 +17,14 @@ from nbops.data.checking import Wanted, check_on_fail, chosen_checks, run_checks
 from nbops.data.columns import Frame
 from nbops.data.frames import read
 from nbops.data.leaf import LEAKS, Sample
+from nbops.data.leakage.fitted import judged_objects
 from nbops.store.workspace import workspace
 
 
 def leaks(
     train: Any, test: Any, *, label: str | None = None, group: str | Sequence[str] | None = None,
-    time: str | Sequence[str] | None = None, split: Any = None, suite: Wanted | None = None, name: str = "",
-    on_fail: Literal["report", "raise"] = "report",
+    time: str | Sequence[str] | None = None, split: Any = None, fitted: Any = None, suite: Wanted | None = None,
+    name: str = "", on_fail: Literal["report", "raise"] = "report",
 ) -> CheckReport:  # fmt: skip
     """Look for leaks between what is learned from and what is judged by, record the report and return it.
 
@@ -39,6 +40,8 @@ def leaks(
         When a row happened, or began and ended: all of test must be later than train.
     split : Split, SplitRecord or str, optional
         An earlier split, or its name: no row may have changed its side since.
+    fitted : estimator or list, optional
+        Fitted scalers, imputers, selections, pipelines: they must not have seen test.
     suite : list or mapping, optional
         Names of checks, or names with thresholds, as in `nb.check`; all that look for leaks if None.
     name : str, optional
@@ -57,12 +60,17 @@ def leaks(
     NotFound
         An unknown check, column or split.
     InvalidInput
-        Data that cannot be read, or without a common column.
+        Data that cannot be read, or without a common column; fitted objects that do not fit these columns.
     """
     check_on_fail(on_fail)
     started = clock.perf_counter()
     sample = _sample(read(train, label=label), read(test, label=label))
-    given = {"group-overlap": ("group", group), "time-overlap": ("time", time), "moved-rows": ("split", _record(split))}
+    given = {
+        "group-overlap": ("group", group),
+        "time-overlap": ("time", time),
+        "moved-rows": ("split", _record(split)),
+        "fit-before-split": ("fitted", None if fitted is None else judged_objects(fitted, _of(sample), sample.frame)),
+    }
     for columns in (group, time):
         for column in [columns] if isinstance(columns, str) else columns or ():
             sample.frame.column(column)  # raises for a name that is not there
@@ -77,6 +85,10 @@ def _sample(train: Frame, test: Frame) -> Sample:
         raise InvalidInput(f"train and test have no column in common: {', '.join(train.names[:3])} … and "
                            f"{', '.join(test.names[:3])} …", hint="Pass both sides of the same table.")  # fmt: skip
     return Sample(test, reference=train)
+
+
+def _of(sample: Sample) -> Frame:
+    return sample.reference or sample.frame
 
 
 def _record(split: Any) -> SplitRecord | None:

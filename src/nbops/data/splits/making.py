@@ -22,6 +22,7 @@ from nbops.data.columns import Column, Frame, Hashes
 from nbops.data.datasets import known_dataset, read_data
 from nbops.data.frames import read
 from nbops.data.hashed import Hashed
+from nbops.data.leakage.code import learned_before_split
 from nbops.data.splits.identity import identities, salted
 from nbops.data.splits.moments import TimeFolds, Times, by_time, folds_by_time, read_times, ticks_of
 from nbops.data.splits.parts import Split
@@ -81,7 +82,7 @@ def split(
     name : str, optional
         ``dataset/version`` if the data was snapshotted, else ``data``.
 
-    Columns may also be given as an array: [rows].
+    Columns may also be given as an array: [rows]. The proof also notes cells before that learned from all rows.
 
     Returns
     -------
@@ -101,7 +102,9 @@ def split(
              {"key": key, "stratify": stratify, "group": group, "time": time}.items()}  # fmt: skip
     if not frame.rows:
         raise InvalidInput("the data has no rows", hint="Look at the query or file that should have given rows.")
-    return _recorded(workspace(), _made(frame, asked, given, gap), asked)
+    made = _made(frame, asked, given, gap)
+    made.proof.update(_learned())
+    return _recorded(workspace(), made, asked)
 
 
 @dataclass(frozen=True)
@@ -236,6 +239,12 @@ def _by_identity(identity: Hashes, strata: Strata | None, asked: _Asked) -> tupl
     else:
         folds[rows] = folds_by_rank(again, Strata(strata.codes[rows], strata.names, strata.draws), asked.folds)
     return codes, folds
+
+
+def _learned() -> dict[str, Any]:
+    """Return what the cells before learned from the rows that are split now."""
+    learned = learned_before_split(is_now=True)
+    return {"learned_before": [f"{one.where}: {one.what}" for one in learned]} if learned else {}
 
 
 def _names(columns: list[Column]) -> str:

@@ -208,7 +208,9 @@ class Split(Shown):
         """How often the test rows of a sealed split were looked at, by anybody in this workspace."""
         return SealedTest(self.record, lambda: None).looks if self.is_sealed else 0
 
-    def leaks(self, data: Any, *, label: str | None = None, group: Any = None, time: Any = None) -> CheckReport:
+    def leaks(
+        self, data: Any, *, label: str | None = None, group: Any = None, time: Any = None, fitted: Any = None
+    ) -> CheckReport:
         """Look for leaks between train and test of `data`, as `nb.leaks` does.
 
         No score is made, so no look is counted.
@@ -219,8 +221,9 @@ class Split(Shown):
         data = settled(data)
         train, test = take_rows(data, self.train), take_rows(data, self._test_positions())
         return leaks(
-            train, test, label=label, group=group or names["group"], time=time or names["time"], name=self.name
-        )
+            train, test, label=label, group=group or names["group"], time=time or names["time"], fitted=fitted,
+            name=self.name,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{count:,} {side}" for side, count in self.record.sizes.items() if count)
