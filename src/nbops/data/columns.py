@@ -129,7 +129,9 @@ class Frame:
         for column in self.columns:
             if column.name == name:
                 return column
-        raise not_found("column", name, self.names)
+        few = ", ".join(map(str, self.names[:5]))
+        hint = f"There are: {few}{' …' if len(self.names) > 5 else ''}." if few else "The data has no columns."
+        raise not_found("column", name, self.names, hint=hint)
 
 
 def part(column: Column, start: int, stop: int) -> Column:

@@ -65,7 +65,7 @@ def settled(data: Any) -> Any:
         return tuple(settled(part) for part in data)
     try:
         frame: Any = nw.from_native(data, allow_series=True)
-    except TypeError:
+    except (TypeError, nw.exceptions.DuplicateError):  # reading says what is wrong
         return data
     return frame.collect().to_native() if isinstance(frame, nw.LazyFrame) else data
 

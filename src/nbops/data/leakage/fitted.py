@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -75,8 +76,11 @@ class _Sides:
 
     def through(self, step: Any) -> _Sides:
         """Return both sides as a fitted step passes them on."""
-        passed = (step.transform(one) for one in (self.train, self.test, self.whole))
-        return _Sides(*passed, self.y_train, self.y_test)
+        return self.each(step.transform)
+
+    def each(self, change: Callable[[Any], Any]) -> _Sides:
+        """Return the three tables changed alike."""
+        return _Sides(change(self.train), change(self.test), change(self.whole), self.y_train, self.y_test)
 
 
 def _judged(one: Any, sides: _Sides, where: str) -> Iterator[Verdict]:
@@ -92,9 +96,7 @@ def _judged(one: Any, sides: _Sides, where: str) -> Iterator[Verdict]:
     if hasattr(one, "transformers_"):
         for _, part, columns in one.transformers_:
             if not isinstance(part, str):
-                parts = (_picked(one, columns) for one in (sides.train, sides.test, sides.whole))
-                picked = _Sides(*parts, sides.y_train, sides.y_test)
-                yield from _judged(part, picked, f"{name} / ")
+                yield from _judged(part, sides.each(partial(_picked, columns=columns)), f"{name} / ")
         return
     own = _learned(one)
     if not own and where:
