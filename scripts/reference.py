@@ -84,6 +84,43 @@ def leaves_page(title: str, intro: str, registry: Mapping[str, Callable[..., Any
     return "\n\n".join(parts) + "\n"
 
 
+def leaf_pages(
+    place: str, title: str, intro: str, registry: Mapping[str, Callable[..., Any]],
+    run: Callable[[str], str] = lambda name: "",
+) -> dict[str, Callable[[], str]]:  # fmt: skip
+    """Return the pages of a registry: a list of all leaves at `place`, and one page a leaf in the folder of that name.
+
+    `run` gives the line of code that runs one leaf alone, if there is one.
+    """
+    folder, own = place.removesuffix(".md"), place.rpartition("/")[2]
+
+    def listed() -> str:
+        rows = [f"| [`{name}`]({own.removesuffix('.md')}/{name}.md) | {doc_of(leaf).splitlines()[0]} |"
+                for name, leaf in registry.items()]  # fmt: skip
+        return f"# {title}\n\n{intro}\n\n| name | what it is about |\n|---|---|\n" + "\n".join(rows) + "\n"
+
+    def page(name: str) -> str:
+        leaf = registry[name]
+        parts = [f"# `{name}`", as_markdown(doc_of(leaf), level=1)]
+        limits = [one for one in inspect.signature(leaf).parameters.values() if one.kind is one.KEYWORD_ONLY]
+        if limits:
+            rows = (f"| `{one.name}` | `{one.default!r}` |" for one in limits)
+            parts.append("\n".join(["## Thresholds", "", "| name | default |", "|---|---|", *rows]))
+        if run(name):
+            parts.append(f"## Run it alone\n\n```text\n{run(name)}\n```")
+        return "\n\n".join([*parts, f"[{title}: all of them](../{own})"]) + "\n"
+
+    return {place: listed, **{f"{folder}/{name}.md": partial(page, name) for name in registry}}
+
+
+def _run_of_check(name: str) -> str:
+    """Return how one data check is run alone."""
+    leaf = import_module("nbops.data.leaf")
+    data = {leaf.LEAKS: "leaks(train, test", leaf.SERIES: 'check(data, time="at"', leaf.IMAGES: 'check("pictures/"'}
+    call = next((call for names, call in data.items() if name in names), "check(data")
+    return f'nb.{call}, suite=["{name}"])'
+
+
 def error_classes() -> list[type[Exception]]:
     """Return all public errors of nbops, the base first."""
     module = import_module("nbops.core.errors")
@@ -206,8 +243,6 @@ def pages() -> dict[str, Callable[[], str]]:
     made: dict[str, Callable[[], str]] = {
         "reference/api.md": api_page,
         "reference/verbs.md": verbs_page,
-        "reference/checks.md": lambda: leaves_page("Data checks", "What `nb.check` looks for.", root.checks),
-        "reference/rules.md": lambda: leaves_page("Debugger rules", "What `nb.watch` looks for.", root.rules),
         "reference/preflight.md": lambda: leaves_page(
             "Preflight checks",
             "What `nb.preflight` looks for.",
@@ -225,6 +260,8 @@ def pages() -> dict[str, Callable[[], str]]:
         "reference/settings.md": settings_page,
         "reference/changelog.md": lambda: (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"),
     }
+    made |= leaf_pages("reference/checks.md", "Data checks", "What `nb.check` looks for.", root.checks, _run_of_check)
+    made |= leaf_pages("reference/rules.md", "Debugger rules", "What `nb.watch` looks for.", root.rules)
     for path in sorted((ROOT / "example_notebooks").glob("*.ipynb")):
         made[f"tutorials/{path.stem}.md"] = partial(notebook_page, path)
     return made

@@ -191,6 +191,19 @@ def test_a_dead_link_is_found() -> None:
     assert broken_links(ROOT / "docs" / "x.md", text, {"reference/errors.md"}) == ["x.md: nowhere.md"]
 
 
+def test_every_check_and_every_rule_has_a_page_with_its_thresholds() -> None:
+    pages = reference.pages()
+    for folder, registry in (("checks", nbops.checks), ("rules", nbops.rules)):
+        assert {f"reference/{folder}/{name}.md" for name in registry} <= set(pages)
+        listed = pages[f"reference/{folder}.md"]()
+        assert all(f"]({folder}/{name}.md)" in listed for name in registry)
+    page = pages["reference/checks/missing-values.md"]()
+    assert page.startswith("# `missing-values`\n")
+    assert "| `max_share` | `0.01` |" in page
+    assert 'nb.check(data, suite=["missing-values"])' in page
+    assert 'nb.leaks(train, test, suite=["moved-rows"])' in pages["reference/checks/moved-rows.md"]()
+
+
 def test_the_readme_shows_code_early_and_names_the_two_commands() -> None:
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     assert next(i for i, line in enumerate(lines, 1) if line.startswith("```python")) <= 25
