@@ -12,6 +12,7 @@ import nbops as nb
 from nbops.core.display import mimebundle
 from nbops.data import expect
 from nbops.data.suite import Dropped
+from nbops.store.workspace import Workspace
 
 MANY = [
     expect.InRange(f"column with a long name, number {i}", low=-1e-9, high=1e12, when="a > 1", by="b")
@@ -68,3 +69,17 @@ def test_a_report_says_what_was_found_of_each_broken_rule(workspace: Any) -> Non
 def test_a_broken_information_is_shown_in_the_report(workspace: Any) -> None:
     report = nb.check({"a": [1, None]}, suite=expect.NotMissing("a", severity="info"))
     assert "i not-missing (a): 1 of 2 cells are missing (50 %)" in str(report)
+
+
+def test_where_it_is_stands_on_the_card_of_a_report(workspace: Workspace) -> None:
+    hours = pd.DataFrame({"at": pd.date_range("2026-01-01", periods=300, freq="h"), "x": np.arange(300) % 97 / 7})
+    columns = {f"c{i}": np.random.default_rng(i).normal(size=300) for i in range(20)}
+    hours = hours.assign(**columns)
+    hours.loc[100:119] = hours.loc[100:119].assign(**dict.fromkeys(columns, 0.5))
+    bundle = mimebundle(nb.check(hours.drop(index=range(200, 230)), time="at"))
+    said = bundle["text/plain"]
+    assert "30 of 300 times are missing (10 %); the longest gap is from" in bundle["text/html"]
+    assert said.count("! frozen-values") == 4
+    assert "… and 16 more" in said
+    assert widest(said) <= 120
+    assert len(bundle["text/html"].encode()) <= 20_000

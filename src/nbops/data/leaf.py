@@ -47,6 +47,11 @@ IMAGES = (
     "image-shift",
 )
 
+# Where something is says more than how much of it there is: cards show what was found.
+TOLD = frozenset(
+    {*SERIES, *IMAGES, "broken-text", "cut-text", "near-duplicate-texts", "text-shift", "fit-before-split"}
+)
+
 _HERE = "nbops.data.checks"
 checks: Registry[Check] = Registry(
     "check",

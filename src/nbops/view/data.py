@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +17,7 @@ from nbops.view.staleness import moved_on
 from nbops.view.suites import rules_grid
 
 _SAME_SHOWN = 4  # columns listed one by one before the rest are told by their number
+_MOST_TOLD = 12  # findings that are shown one by one
 _COLUMNS_SHOWN = 12
 _COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
 
@@ -80,9 +81,13 @@ def show_report(value: CheckReport) -> Bundle:
                    key=lambda r: (-r.verdict.severity, r.check))  # fmt: skip
     parts: list[Part] = []
     from nbops.data.expect import KINDS  # views are listed without what they show
+    from nbops.data.leaf import TOLD
 
     broken = [r for r in found if r.check in KINDS]  # of rules, what was found says more than what to do
-    found = [r for r in found if r.check not in KINDS]
+    told = [r for r in found if r.check in TOLD]
+    found = [r for r in found if r.check not in KINDS and r.check not in TOLD]
+    if told:
+        parts.append(_told(told))
     if found:
         parts.append(Grid(("check", "column", "value", "limit", "what to do"), _rows(found), frozenset({2, 3})))
     if broken:
@@ -95,6 +100,18 @@ def show_report(value: CheckReport) -> Bundle:
             parts.append(Note(f"{len(names):,} {word}: {some(names, 12)}", "dim"))
     facts = (f"{value.rows:,} × {value.columns:,}", duration(value.duration_s))
     return bundle(Card(value.name or "data", _verdict(worst), short_id(value.id), facts, parts=tuple(parts)))
+
+
+def _told(results: Sequence[CheckResult]) -> Grid:
+    """Return the table of findings that say where something is: some of each check."""
+    seen: Counter[str] = Counter()
+    rows: list[tuple[str, str, str]] = []
+    for r in results:
+        seen[r.check] += 1
+        if seen[r.check] <= _SAME_SHOWN and len(rows) < _MOST_TOLD:
+            rows.append((f"{chip(r.verdict).sign} {r.check}", r.message, r.fix))
+    left = len(results) - len(rows)
+    return Grid(("check", "what was found", "what to do"), tuple(rows), more=f"… and {left:,} more" if left else "")
 
 
 def _verdict(worst: dict[str, Verdict]) -> Chip:

@@ -59,7 +59,7 @@ def image_shift(sample: Sample, *, max_effect: float = 0.5) -> Iterator[CheckRes
             abs(effect),
             warn=max_effect if is_sure else None,
             column=name,
-            unit="standard deviations",
+            unit="sd",
             message=f"{name} is {now.mean():.4g} on average, {before.mean():.4g} in the baseline",
             fix="Look at both; scale, or train with pictures of both kinds.",
         )

@@ -12,7 +12,7 @@ from nbops.data.series.lines import lines_or_why, measured_columns, values_of
 
 @checks.register("level-shift")
 def level_shift(
-    sample: Sample, *, time: str | None = None, series: str | Sequence[str] | None = None, chance: float = 0.001
+    sample: Sample, *, time: str | None = None, series: str | Sequence[str] | None = None, chance: float = 0.01
 ) -> Iterator[CheckResult]:
     """A value that jumps from one row to the next, and stays where it went.
 

@@ -15,7 +15,7 @@ from nbops.data.series.lines import lines_or_why, measured_columns, values_of
 @checks.register("spikes")
 def spikes(
     sample: Sample, *, time: str | None = None, series: str | Sequence[str] | None = None, max_share: float = 0.0,
-    chance: float = 0.001,
+    chance: float = 0.01,
 ) -> Iterator[CheckResult]:  # fmt: skip
     """Single values far from what came before and after.
 

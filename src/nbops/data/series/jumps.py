@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nbops.data.columns import Array, Mask
-from nbops.data.tails import beyond
+from nbops.data.tails import beyond, fence
 
 SIDE = 3  # values on each side that a value is compared with
 _STAYS = 10  # values on each side of a jump
@@ -63,5 +63,6 @@ def lasting_jumps(values: Array, within: Mask, *, chance: float) -> list[tuple[i
 
 def _limit(distances: Array, chance: float) -> float | None:
     """Return what distances of a healthy column do not exceed, from their own tail."""
-    told = beyond(distances, chance=chance) if len(distances) else None
-    return None if told is None else _MARGIN * told
+    told = [beyond(distances, chance=chance), fence(distances, chance=chance)] if len(distances) else []
+    known = [limit for limit in told if limit is not None]
+    return _MARGIN * min(known) if known else None
