@@ -14,7 +14,7 @@ from nbops.core.records import CheckResult
 from nbops.data.columns import Array, Frame
 from nbops.data.folders.scanning import Scan, scan
 from nbops.data.frames import read
-from nbops.data.images.pictures import SIDE, SUFFIXES, Picture, measure, pillow
+from nbops.data.images.pictures import SIDE, SUFFIXES, Picture, bombs_refused, measure, pillow
 from nbops.data.leaf import Sample, skipped
 
 _THREADS = 4
@@ -79,7 +79,7 @@ def read_pictures(folder: str | os.PathLike[str], *, cache: Path | None = None) 
         ends = ", ".join(sorted(SUFFIXES))
         raise InvalidInput(f"there is no picture in '{folder}' ({len(found.files):,} files)",
                            hint=f"Pictures end in {ends}; pass the path of a table otherwise.")  # fmt: skip
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="nbops-pictures") as pool:
+    with bombs_refused(), ThreadPoolExecutor(_THREADS, thread_name_prefix="nbops-pictures") as pool:
         measured = list(pool.map(lambda file: measure((found.root / file.path).resolve()), files))
     folders = [file.path.partition("/")[0] if "/" in file.path else _ROOT for file in files]
     pictures = Pictures(

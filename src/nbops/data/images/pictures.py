@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,17 +73,24 @@ def pillow() -> Any:
     return Image
 
 
+@contextmanager
+def bombs_refused() -> Iterator[None]:
+    """Refuse pictures of more pixels than Pillow warns of; around the threads, since filters of warnings are shared."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pillow().DecompressionBombWarning)
+        yield
+
+
 def measure(path: Path) -> Picture:
     """Decode a picture and measure it; what cannot be decoded is told in `error`, not raised."""
     image_module = pillow()
     try:
-        data = path.read_bytes()
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", image_module.DecompressionBombWarning)
-            with image_module.open(io.BytesIO(data)) as image:
-                return _measured(image)
+        if not path.stat().st_size:
+            return Picture(error="the file is empty")
+        with image_module.open(path) as image:
+            return _measured(image)
     except image_module.UnidentifiedImageError:
-        return Picture(error="no picture that Pillow knows" if data else "the file is empty")
+        return Picture(error="no picture that Pillow knows")
     except (image_module.DecompressionBombWarning, image_module.DecompressionBombError):
         most = f"{image_module.MAX_IMAGE_PIXELS / 1e6:.0f}"
         return Picture(error=f"more than {most} million pixels: it may be made to fill the memory")
