@@ -173,6 +173,19 @@ def test_step_outside_of_the_loop(digits: Data, is_inside: bool) -> None:
     assert is_inside or seen(watch).thrown_away == 5
 
 
+def test_accumulation_that_is_cleared_for_each_part_is_among_the_causes(digits: Data) -> None:
+    def epoch(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
+        for number, (part, goal) in enumerate(zip(x.split(8), y.split(8), strict=True), 1):
+            optimizer.zero_grad()
+            F.cross_entropy(model(part), goal).backward()
+            if number % 6 == 0:
+                optimizer.step()
+
+    watch = loop(digits, epoch, size=48, steps=5)
+    (found,) = [one for one in watch.diagnoses if one.name == "gradients-thrown-away"]
+    assert {cause.name for cause in found.causes} >= {"step-outside-loop", "grads-cleared-before-step"}
+
+
 def test_part_of_a_layer_without_a_gradient(digits: Data) -> None:
     class Times(torch.autograd.Function):
         @staticmethod
@@ -460,6 +473,24 @@ def test_dropout_in_an_evaluation_is_heard(digits: Data, judged: list[StepView],
     assert last.difference is not None
     assert (last.difference > 0.1) is is_on
     assert causes(watch.diagnoses, "random-evaluation") == ([("error", "model", "dropout-always-on")] if is_on else [])
+
+
+@pytest.mark.parametrize("is_by_hand", [True, False])
+def test_dropout_layers_switched_on_by_hand_are_a_hint_at_most(digits: Data, is_by_hand: bool) -> None:
+    net = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Dropout(0.3), nn.Linear(32, 10))
+
+    def take(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
+        model.train()
+        usual(model, optimizer, x, y)
+        model.eval()
+        for part in model.modules():
+            if part is not model and (not is_by_hand or isinstance(part, nn.Dropout)):
+                part.train()  # Monte-Carlo dropout; or an eval() that does not reach the layers
+        with torch.no_grad():
+            model(x), model(x)
+
+    found = causes(loop(digits, take, model=net, steps=3).diagnoses, "random-evaluation")
+    assert [status for status, _, _ in found] == (["hint"] if is_by_hand else ["error"])
 
 
 def test_losses_of_evaluations_and_of_the_training(digits: Data, judged: list[StepView]) -> None:

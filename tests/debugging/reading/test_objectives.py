@@ -245,6 +245,28 @@ SICK = {
         net = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16, momentum=0.99), nn.Linear(16, 3))
         look(net)
         """),
+    "layers-in-a-list": ("layers-not-registered", """
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.blocks = [nn.Linear(8, 8) for _ in range(3)]
+                self.head = nn.Linear(8, 3)
+            def forward(self, x):
+                for block in self.blocks:
+                    x = torch.relu(block(x))
+                return self.head(x)
+        net = Net()
+        look(net)
+        """ + STEPS.replace("\n", "\n        ")),
+    "norm-that-goes-on-moving": ("frozen-norm-in-training", """
+        backbone = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU())
+        backbone(x)
+        for p in backbone.parameters():
+            p.requires_grad = False
+        net = nn.Sequential(backbone, nn.Linear(16, 3))
+        optimizer = torch.optim.SGD(net[1].parameters(), lr=0.05)
+        look(net)
+        """ + STEPS.replace("\n", "\n        ")),
     "frozen-at-random": ("frozen-and-random", """
         class Net(nn.Module):
             def __init__(self):
@@ -381,6 +403,37 @@ HEALTHY = {
         look(net)
         """,
     "one-line": "net = nn.Linear(8, 3)\nlook(net)" + STEPS,
+    "layers-in-a-module-list": """
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.blocks = nn.ModuleList(nn.Linear(8, 8) for _ in range(3))
+                self.teacher = [nn.Linear(8, 3).requires_grad_(False)]
+                self.head = nn.Linear(8, 3)
+            def forward(self, x):
+                for block in self.blocks:
+                    x = torch.relu(block(x))
+                return self.head(x)
+        net = Net()
+        look(net)
+        """ + STEPS.replace("\n", "\n        "),
+    "norm-in-evaluation-mode-by-its-name": """
+        backbone = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU())
+        backbone(x)
+        backbone.load_state_dict(copy.deepcopy(backbone.state_dict()))
+        for p in backbone.parameters():
+            p.requires_grad = False
+        net = nn.Sequential(backbone, nn.Linear(16, 3))
+        optimizer = torch.optim.SGD(net[1].parameters(), lr=0.05)
+        look(net)
+        for epoch in range(3):
+            net.train()
+            backbone.eval()
+            for xb, yb in loader:
+                optimizer.zero_grad()
+                criterion(net(xb), yb).backward()
+                optimizer.step()
+        """,
     "pretrained-and-frozen": """
         net.load_state_dict(copy.deepcopy(net.state_dict()))
         for p in net[0].parameters():

@@ -170,7 +170,10 @@ def prober_of(subject: Subject) -> Prober | None:
 
 def _is_ready(subject: Subject) -> bool:
     done: Pass = subject.training
-    if subject.forward is not None or done.timed_out or (done.crash is not None and done.crash.phase == "forward"):
+    if subject.forward is not None:
+        subject.notes.append("dependencies were not looked at: forward= is called as it is")
+        return False
+    if done.timed_out or (done.crash is not None and done.crash.phase == "forward"):
         return False
     sizes = sum(p.numel() * p.element_size() for p in subject.parameters.values())
     if sizes > REAL_BYTES or subject.batch_size < 1:

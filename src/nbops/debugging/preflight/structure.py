@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 
 from nbops.core.records import Cause
-from nbops.debugging.places import methods_of, place_of_attribute, place_of_class, place_of_method, user_classes
+from nbops.debugging.places import Place, methods_of, place_of_attribute, place_of_class, place_of_method, user_classes
 from nbops.debugging.preflight.found import Found, because, check
 from nbops.debugging.preflight.subject import Subject, all_modules
 from nbops.debugging.preflight.twins import is_lazy
 
 _MISSPELT = re.compile(r"^_*(init|inti|int|initt|innit|ini|new_init)_*$", re.IGNORECASE)
 _OVERRIDABLE = ("train", "eval")
+told_of: WeakSet[nn.Module] = WeakSet()  # models whose hidden layers preflight looked for: a watch does not again
 _METHODS = {"parameters": "(recurse=True)", "state_dict": "()", "zero_grad": "()", "modules": "()", "children": "()"}
 
 
@@ -153,21 +155,31 @@ def unregistered_module(subject: Subject) -> Iterator[Found]:
     References
         torch.nn.ModuleList.
     """
-    held = {id(p) for p in subject.optimized}
+    told_of.add(subject.model)
+    yield from hidden_layers(
+        subject.unregistered, {id(p) for p in subject.optimized}, module=subject.module, place_of=subject.place_of
+    )
+
+
+def hidden_layers(
+    unregistered: Mapping[str, nn.Module], held: set[int], *, module: Callable[[str], Any],
+    place_of: Callable[[str], Place | None],
+) -> Iterator[Found]:  # fmt: skip
+    """Return what is wrong with modules that are not registered, by their path; `held` by an optimizer they may be."""
     groups: dict[str, list[str]] = {}
-    for path, module in subject.unregistered.items():
-        own = list(module.parameters())
+    for path, one in unregistered.items():
+        own = list(one.parameters())
         if not own or all(id(p) in held for p in own) or not any(p.requires_grad for p in own):
             continue
         groups.setdefault(path.partition("[")[0], []).append(path)
     for holder, paths in groups.items():
-        count = sum(p.numel() for path in paths for p in subject.unregistered[path].parameters() if not is_lazy(p))
+        count = sum(p.numel() for path in paths for p in unregistered[path].parameters() if not is_lazy(p))
         owner, _, name = holder.rpartition(".")
-        kind = type(subject.module(owner))
+        kind = type(module(owner))
         container = (
             "ModuleDict" if not paths[0].endswith("]") or not paths[0].split("[")[1][:-1].isdigit() else "ModuleList"
         )
-        place = place_of_attribute(kind, name) or subject.place_of(holder)
+        place = place_of_attribute(kind, name) or place_of(holder)
         yield Found(
             holder, "error", f"{len(paths)} modules in '{holder}' are not registered ({count:,} values)",
             f"A plain {container[6:].lower()} hides them from parameters(), to() and state_dict().",

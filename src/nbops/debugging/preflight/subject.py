@@ -93,16 +93,7 @@ class Subject:
     @cached_property
     def unregistered(self) -> dict[str, nn.Module]:
         """Modules that are reached through lists, dicts or plain attributes only, by path: ``layers[0]``."""
-        known = {id(m) for m in self.model.modules()}
-        found: dict[str, nn.Module] = {}
-        for path, owner in self.model.named_modules():
-            for name, value in vars(owner).items():
-                if name in ("_parameters", "_buffers", "_modules") or "hook" in name:
-                    continue
-                for inner, module in _modules_in(value, f"{path}.{name}" if path else name):
-                    if id(module) not in known:
-                        found.setdefault(inner, module)
-        return found
+        return unregistered_in(self.model)
 
     @cached_property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -362,6 +353,20 @@ def _shake(model: nn.Module) -> None:
         for p in model.parameters():
             if not is_lazy(p) and p.is_floating_point() and p.numel() and is_constant(p):
                 p.add_(torch.randn(p.shape, generator=generator).to(p.dtype), alpha=NOISE)
+
+
+def unregistered_in(model: nn.Module) -> dict[str, nn.Module]:
+    """Return modules that a model reaches through lists, dicts or plain attributes only, by path: ``layers[0]``."""
+    known = {id(m) for m in model.modules()}
+    found: dict[str, nn.Module] = {}
+    for path, owner in model.named_modules():
+        for name, value in vars(owner).items():
+            if name in ("_parameters", "_buffers", "_modules") or "hook" in name:
+                continue
+            for inner, module in _modules_in(value, f"{path}.{name}" if path else name):
+                if id(module) not in known:
+                    found.setdefault(inner, module)
+    return found
 
 
 def _modules_in(value: Any, path: str, depth: int = 3) -> Iterator[tuple[str, nn.Module]]:

@@ -149,7 +149,7 @@ def frozen_norm_in_training(reading: Reading) -> Iterator[Found]:
     if not frozen or len(frozen) < len(norms) or not reading.rounds or model is None:
         return
     one: Round = reading.rounds[-1]
-    if any(True for s in reading.scopes for c in s.calls("eval") if c.args or _is_part(c)) or not any(
+    if any(True for s in reading.scopes for c in s.calls("eval") if c.args or _is_part(s, c, model)) or not any(
             p.requires_grad for p in model.parameters()):  # fmt: skip
         return
     forward = next(
@@ -165,11 +165,14 @@ def frozen_norm_in_training(reading: Reading) -> Iterator[Found]:
     )  # fmt: skip
 
 
-def _is_part(call: ast.Call) -> bool:
+def _is_part(scope: Scope, call: ast.Call, model: nn.Module) -> bool:
     """Return whether ``eval()`` is called on a part of a model, or on each of several modules."""
     owner = call.func.value if isinstance(call.func, ast.Attribute) else None
-    is_item = isinstance(owner, ast.Name) and owner.id in ("m", "mod", "module", "layer", "bn", "norm")
-    return isinstance(owner, ast.Attribute | ast.Subscript) or is_item
+    if not isinstance(owner, ast.Name):
+        return isinstance(owner, ast.Attribute | ast.Subscript)
+    value = scope.variables.get(owner.id)
+    is_inner = isinstance(value, nn.Module) and value is not model and any(value is m for m in model.modules())
+    return is_inner or owner.id in ("m", "mod", "module", "layer", "bn", "norm")
 
 
 def _has_statistics(norm: _BatchNorm) -> bool:

@@ -11,6 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from nbops.debugging.preflight.found import Found
+from nbops.debugging.preflight.structure import hidden_layers, told_of
+from nbops.debugging.preflight.subject import unregistered_in
 from nbops.debugging.reading.facts import Reading
 from nbops.debugging.reading.kinds import kind
 from nbops.debugging.reading.noting import noted, patch, readings
@@ -42,6 +44,32 @@ def _line(reading: Reading, module: nn.Module, *keywords: str) -> tuple[Scope, a
 
 def _anywhere(reading: Reading, module: nn.Module) -> tuple[Scope, ast.AST] | None:
     return _line(reading, module) or next(((s, s.node) for s in reading.scopes), None)
+
+
+@readings.register("layers-not-registered")
+def layers_not_registered(reading: Reading) -> Iterator[Found]:
+    """Find layers that are kept where the module does not see them, where only a watch looks at the model.
+
+    What it measures
+        What the check `unregistered-module` of preflight does: modules with parameters in lists, tuples, sets, dicts or
+        plain attributes that are in no ``modules()``. Not for a model that preflight looked at.
+    Why it matters
+        They are missing from ``parameters()``, ``state_dict()``, ``to(device)`` and ``train()``: they are never
+        trained, moved or saved.
+    When it is wrong
+        A helper that is hidden on purpose, and not frozen.
+    Fix
+        ``nn.ModuleList`` for a list, ``nn.ModuleDict`` for a dict.
+    References
+        torch.nn.ModuleList.
+    """
+    model = reading.model
+    if model is None or reading.batch is not None or model in told_of:
+        return
+    hidden = unregistered_in(model)
+    held = {id(p) for one in reading.optimizers for group in one.param_groups for p in group["params"]}
+    every = {**hidden, **dict(model.named_modules(remove_duplicate=False))}
+    yield from hidden_layers(hidden, held, module=every.__getitem__, place_of=lambda path: None)
 
 
 @readings.register("linear-layers-only")

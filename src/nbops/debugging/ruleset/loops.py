@@ -63,7 +63,7 @@ def gradients_thrown_away(view: StepView, history: History) -> Iterator[Finding]
     if view.moment == "backward" and view.step == 0 and thrown >= 10:
         causes = likely("step-missing", "step-outside-loop", first=0.85)
     elif min(thrown, view.thrown_before) >= 4:
-        causes = likely("step-outside-loop", "step-missing", first=0.9)
+        causes = likely("step-outside-loop", "grads-cleared-before-step", "step-missing", first=0.9)
     elif _throws_each_time(view, history):
         causes = likely(
             "grads-cleared-before-step",

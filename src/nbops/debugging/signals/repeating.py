@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from nbops.debugging.tensors import first_tensor
 
@@ -37,7 +38,14 @@ def difference_of(
         return None, False
     scale = float(before.float().square().mean().sqrt())
     largest = float((again.float() - before.float()).abs().max())
-    return (0.0 if largest == 0.0 else largest / max(scale, 1e-12)), bool(dropped)
+    return (0.0 if largest == 0.0 else largest / max(scale, 1e-12)), bool(dropped) and not _drops_on_purpose(model)
+
+
+def _drops_on_purpose(model: nn.Module) -> bool:
+    """Return whether dropout layers were put into training mode by hand, as for Monte-Carlo dropout: they alone."""
+    on = [module for module in model.modules() if module.training]
+    others = [m for m in model.modules() if m is not model and not isinstance(m, _DropoutNd)]
+    return bool(on) and bool(others) and all(isinstance(module, _DropoutNd) for module in on)
 
 
 @contextmanager
