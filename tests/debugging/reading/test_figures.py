@@ -259,6 +259,16 @@ for epoch in range(3):
         criterion = nn.CrossEntropyLoss(weight=torch.bincount(labels).float() / len(labels))
         look(net)
         """),
+    "classes-as-amounts-by-rows": ("classes-as-amounts", """
+        net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1))
+        criterion = nn.MSELoss()
+        look(net)
+        for epoch in range(3):
+            for rows in torch.randperm(120).split(20):
+                optimizer.zero_grad()
+                criterion(net(x[rows]).squeeze(1), y[rows].float()).backward()
+                optimizer.step()
+        """),
     "classes-as-amounts": ("classes-as-amounts", """
         net = nn.Linear(8, 1)
         look(net, batch=(x, y))
@@ -280,6 +290,17 @@ for epoch in range(3):
 }  # fmt: skip
 
 HEALTHY = {
+    "whole-numbers-that-are-amounts": """
+        visits = torch.poisson(torch.full((120,), 3.0)).long()
+        net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1))
+        criterion = nn.MSELoss()
+        look(net)
+        for epoch in range(3):
+            for rows in torch.randperm(120).split(20):
+                optimizer.zero_grad()
+                criterion(net(x[rows]).squeeze(1), visits[rows].float()).backward()
+                optimizer.step()
+        """,
     "samplers-that-share-a-set": """
         from torch.utils.data import SubsetRandomSampler
         data = TensorDataset(x, y)

@@ -250,7 +250,8 @@ def classes_as_amounts(reading: Reading) -> Iterator[Found]:
             module = scope.value(call.func)
             if name_of(call.func) not in _SQUARED and type(module).__name__ not in _SQUARED:
                 continue
-            target, labels = _converted(call.args[1]), _labels(reading)
+            target = _converted(call.args[1])
+            labels = _labels(reading, scope, target) if target is not None else None
             if target is None or labels is None or not _are_classes(labels) or _is_an_amount(scope, target):
                 continue
             if kind(scope, call.args[0]) not in ("output", "") or not _gives_one(reading):
@@ -275,9 +276,13 @@ def _converted(node: ast.expr) -> ast.expr | None:
     return None
 
 
-def _labels(reading: Reading) -> Tensor | None:
+def _labels(reading: Reading, scope: Scope, target: ast.expr) -> Tensor | None:
+    """Return the labels of the batch, or those that the code takes rows of: ``y`` of ``y[rows].float()``."""
     batch = reading.batch
     last = batch[-1] if isinstance(batch, list | tuple) and len(batch) > 1 else None
+    if batch is None and isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name):
+        known = scope.variables.get(target.value.id)
+        last = known if isinstance(known, Tensor) and known.ndim == 1 else None
     is_whole = isinstance(last, Tensor) and last.dtype in (torch.int64, torch.int32, torch.uint8)
     return last.detach().flatten().cpu() if is_whole and isinstance(last, Tensor) and last.numel() >= 16 else None
 
