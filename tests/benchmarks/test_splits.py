@@ -63,6 +63,8 @@ def test_planted_leaks(bench: Any) -> None:
     from tests.data.test_leaks import _benchmark
 
     found, planted, false = _benchmark(10)
+    assert len(false) <= 0.02 * 50, false
+    assert sum(found.values()) >= 0.95 * sum(planted.values())
     share = 100 * sum(found.values()) / sum(planted.values())
     bench.row(GROUP, f"{sum(planted.values())} leaks planted in 50 tables: found", ours=share, unit="%", peers={},
               goal="≥ 95 %", lower_is_better=False)  # fmt: skip

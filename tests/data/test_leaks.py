@@ -379,8 +379,9 @@ def test_planted_leaks_are_found_in_real_tables_and_clean_ones_are_quiet(workspa
 
 
 @pytest.mark.slow
-def test_planted_leaks_are_found_in_fifty_tables(workspace: Workspace) -> None:
-    found, planted, false = _benchmark(10)
+def test_planted_leaks_are_found_in_twenty_tables(workspace: Workspace) -> None:
+    """`make bench` looks at fifty."""
+    found, planted, false = _benchmark(4)
     missed = {kind: f"{found[kind]}/{planted[kind]}" for kind in planted if found[kind] < planted[kind]}
-    assert len(false) <= 0.02 * 50, false
+    assert false == []
     assert sum(found.values()) >= 0.95 * sum(planted.values()), missed

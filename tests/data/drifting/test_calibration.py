@@ -72,8 +72,9 @@ def test_halves_of_the_same_data_are_not_told_apart(rows: int, current_rows: int
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("rows", [200, 1000])
-def test_a_thousand_splits_of_fifty_stable_columns_raise_ten_alarms_at_most(rows: int) -> None:
-    assert false_alarms(1000, rows, rows) <= 10
+def test_three_hundred_splits_of_fifty_stable_columns_raise_three_alarms_at_most(rows: int) -> None:
+    """A tool that alarms in 4 % of them would pass with a chance of 0.2 %; `make bench` looks at a thousand."""
+    assert false_alarms(300, rows, rows) <= 3
 
 
 @pytest.mark.slow
