@@ -51,6 +51,11 @@ def test_a_hash_split_of_ten_million_rows(bench: Any) -> None:
     def sides() -> object:
         return by_hash(salted(identities([Column("id", "int64", keys)], ROWS), ""), salt="", test=0.2, val=0.1)
 
+    codes = np.asarray(sides())
+    shares = {side: float(np.mean(codes == side)) for side in np.unique(codes)}
+    assert sorted(round(share, 2) for share in shares.values()) == [0.1, 0.2, 0.7]
+    few = by_hash(salted(identities([Column("id", "int64", keys[:1000])], 1000), ""), salt="", test=0.2, val=0.1)
+    assert (few == codes[:1000]).all()  # no row moves when others are added
     peers = {"scikit-learn train_test_split, which moves rows": seconds(lambda: train_test_split(keys, test_size=0.2))}
     bench.row(GROUP, "sides of 10,000,000 rows by the hash of their key", ours=seconds(sides), unit="s", peers=peers,
               goal="≤ 0.5 s on 2 cores")  # fmt: skip
@@ -80,6 +85,7 @@ def test_a_stream_that_shifts(bench: Any) -> None:
     for name, (ours, theirs) in pairs.items():
         late, false = _streamed(ours, _own)
         peer_late, peer_false = _streamed(theirs, _river)
+        assert ours is Ddm or max(late, false) <= 1
         goal = "≤ 1" if ours is not Ddm else ""  # the method itself is slower, and coarser
         bench.row(GROUP, f"{name}: {said}", ours=late, unit="chunks", peers={"river": peer_late}, goal=goal)
         bench.row(GROUP, f"{name}: alarms in 50 stable chunks", ours=false, unit="", peers={"river": peer_false},

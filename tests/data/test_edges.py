@@ -166,6 +166,9 @@ def test_what_was_never_seen_is_told(workspace: Workspace) -> None:
 
 def test_a_thousand_columns_and_more_keep_their_names(workspace: Workspace) -> None:
     wide = pd.DataFrame(np.zeros((2, 10_000), np.int8), columns=[f"f{i}" for i in range(10_000)])
+    assert nb.check(wide).columns == 10_000
+    assert nb.split(wide).record.rows == 2
+    assert nb.diff(wide, wide).columns is not None
     kept = nb.snapshot(wide, "wide", store=True)
     from nbops.data.datasets import read_data
 

@@ -84,6 +84,7 @@ def test_keyboard_walks_the_list_and_opens_a_run(page: Page, lab: LabServer, ope
     expect_text(page, f"{ROWS}:focus", "digits-lr-0.5")
     page.keyboard.press("Enter")
     expect_text(page, ".jp-nbops-Page h1", "digits-lr-0.5")
+    assert page.locator(".jp-nbops-Page h1").count() == 1
 
 
 def test_words_and_queries_filter(page: Page, lab: LabServer, open_lab: Open, open_panel: Open) -> None:
@@ -126,6 +127,7 @@ def test_columns_sort(page: Page, lab: LabServer, open_lab: Open, open_panel: Op
     expect_text(page, f"{ROWS}[aria-rowindex='2']", "digits-cnn")
     page.get_by_role("columnheader", name="Run").get_by_role("button").click()
     expect_text(page, f"{ROWS}[aria-rowindex='2']", "sweep-09999")
+    assert page.locator("[role=columnheader][aria-sort=descending]").inner_text().startswith("Run")
 
 
 def test_a_new_run_and_its_metric_appear_by_themselves(
@@ -208,6 +210,7 @@ def test_models_and_endpoints_open_and_stay_open(page: Page, lab: LabServer, ope
     page.wait_for_timeout(1_500)  # the state database and the layout are saved a moment later
     page.goto(lab.page("lab/workspaces/sections"))
     expect_text(page, "[data-name=models] li", "digits/3")
+    assert page.locator("[data-name=endpoints] li").first.is_visible()
 
 
 def test_overviews_that_are_kept_open_as_pages(
@@ -222,6 +225,7 @@ def test_overviews_that_are_kept_open_as_pages(
     with page.expect_popup() as opened:
         link.click()
     opened.value.locator(".nbops .name", has_text="train").first.wait_for()
+    assert opened.value.locator("script").count() == 0  # a page that needs none
 
 
 def test_layout_comes_back_after_a_reload(page: Page, lab: LabServer, open_lab: Open, open_panel: Open) -> None:
@@ -232,6 +236,7 @@ def test_layout_comes_back_after_a_reload(page: Page, lab: LabServer, open_lab: 
     page.goto(lab.page("lab/workspaces/layout"))
     expect_text(page, ".jp-nbops-Page h1", "digits-lr-0.5")
     page.wait_for_selector(f"{ROWS} .jp-nbops-Chip")
+    assert page.locator(".jp-nbops-Panel").is_visible()
 
 
 def test_a_hidden_panel_asks_nothing(
@@ -256,6 +261,7 @@ def test_an_unknown_run_is_told_in_two_lines(page: Page, lab: LabServer, open_la
     open_lab(page, lab)
     run_command(page, "nbops:open-run", id="run_none")
     expect_text(page, ".jp-nbops-Page .jp-nbops-Fault", "no run 'run_none'")
+    assert len(page.locator(".jp-nbops-Page .jp-nbops-Fault").inner_text().splitlines()) >= 2
 
 
 def test_a_server_without_the_extension_is_told_inside_the_panel(
