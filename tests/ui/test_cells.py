@@ -179,6 +179,7 @@ def test_rows_of_the_table_go_there_too(front: Page, server: LabServer) -> None:
     open_run(front, server, "two-cells")
     front.get_by_role("button", name="[2]", exact=True).click()
     expect_active(front, "deep/train.ipynb", "first")
+    assert front.evaluate(ACTIVE) == ["deep/train.ipynb", "first"]
 
 
 def test_the_line_of_a_failure_goes_there(front: Page, server: LabServer) -> None:
@@ -269,6 +270,7 @@ def test_a_notebook_that_cannot_be_read_is_said_and_is_gone_to_when_it_can(front
     chart.locator("svg").click(position=at_share(chart, 0.25))
     shown.wait_for(state="detached")
     expect_active(front, "deep/train.ipynb", "first")
+    assert front.evaluate(ACTIVE) == ["deep/train.ipynb", "first"]
 
 
 def test_a_renamed_notebook_is_found_while_it_is_open(front: Page, server: LabServer, notebook: Path) -> None:
@@ -280,6 +282,7 @@ def test_a_renamed_notebook_is_found_while_it_is_open(front: Page, server: LabSe
     open_run(front, server, "two-cells")
     chart.locator("svg").click(position=at_share(chart, 0.75))
     expect_active(front, "deep/renamed.ipynb", "second")
+    assert front.evaluate(ACTIVE) == ["deep/renamed.ipynb", "second"]
     (notebook.parent / "renamed.ipynb").unlink()
 
 
